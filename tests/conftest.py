@@ -1,0 +1,6 @@
+"""Every test sees eight virtual CPU devices, and silent rank promotion is an error."""
+
+import jax
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
