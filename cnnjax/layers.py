@@ -31,7 +31,7 @@ NormName = Literal["batch", "layer", "group", "lrn", "none"]
 PoolName = Literal["max", "avg", "min", "trainable", "stride", "none"]
 InitializerName = Literal[
     "he_normal", "he_uniform", "he_fan_out", "glorot_normal", "glorot_uniform",
-    "lecun_normal", "lecun_uniform", "gaussian_0.01", "uniform_fan_in",
+    "lecun_normal", "lecun_uniform", "gaussian_0.01", "uniform_fan_in", "torch_default",
 ]  # fmt: skip
 
 INITIALIZERS: Mapping[str, Initializer] = {
@@ -43,6 +43,8 @@ INITIALIZERS: Mapping[str, Initializer] = {
     "glorot_uniform": nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"),
     "lecun_normal": nn.initializers.variance_scaling(1.0, "fan_in", "normal"),
     "lecun_uniform": nn.initializers.variance_scaling(1.0, "fan_in", "uniform"),
+    # What torch gives convolutions and linear layers: uniform in +-1 / sqrt(fan_in).
+    "torch_default": nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
     # Krizhevsky et al. 2012, section 5; Simonyan & Zisserman 2014, section 3.1.
     "gaussian_0.01": nn.initializers.normal(0.01),
     # LeCun et al. 1998, section III.B: uniform in +-2.4 / fan_in.
