@@ -1,6 +1,32 @@
-"""Pure functions on arrays of shape (n, *space, channels): no state, no classes, `jax.lax` only."""
+"""Pure functions on arrays of shape (n, *space, channels): no Flax, no state, no classes."""
 
+from cnnjax.ops.activation import (
+    ACTIVATIONS,
+    elu,
+    gelu,
+    gelu_tanh,
+    hardsigmoid,
+    hardswish,
+    identity,
+    leaky_relu,
+    relu,
+    relu6,
+    scaled_tanh,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    tanh,
+)
 from cnnjax.ops.conv import connection_conv, conv, depthwise_conv, separable_conv
+from cnnjax.ops.loss import cross_entropy, rbf_distances, rbf_loss, top_k, top_k_correct
+from cnnjax.ops.norm import (
+    batch_norm,
+    batch_norm_train,
+    group_norm,
+    layer_norm,
+    local_response_norm,
+)
 from cnnjax.ops.pool import (
     adaptive_avg_pool,
     adaptive_max_pool,
@@ -15,20 +41,46 @@ from cnnjax.ops.pool import (
 from cnnjax.ops.window import Padding, output_size, output_sizes
 
 __all__ = [
+    "ACTIVATIONS",
     "Padding",
     "adaptive_avg_pool",
     "adaptive_max_pool",
     "avg_pool",
+    "batch_norm",
+    "batch_norm_train",
     "connection_conv",
     "conv",
+    "cross_entropy",
     "depthwise_conv",
+    "elu",
+    "gelu",
+    "gelu_tanh",
     "global_avg_pool",
     "global_max_pool",
     "global_min_pool",
+    "group_norm",
+    "hardsigmoid",
+    "hardswish",
+    "identity",
+    "layer_norm",
+    "leaky_relu",
+    "local_response_norm",
     "max_pool",
     "min_pool",
     "output_size",
     "output_sizes",
+    "rbf_distances",
+    "rbf_loss",
+    "relu",
+    "relu6",
+    "scaled_tanh",
     "separable_conv",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
     "subsample",
+    "tanh",
+    "top_k",
+    "top_k_correct",
 ]

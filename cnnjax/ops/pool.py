@@ -11,6 +11,7 @@ from jax import Array, lax
 from jaxtyping import Float
 
 from cnnjax.errors import ShapeError
+from cnnjax.ops.numeric import across, wide
 from cnnjax.ops.window import Padding, Pairs, PerAxis, output_sizes, pad, pairs, per_axis
 
 
@@ -91,7 +92,7 @@ def avg_pool(
     hang over the edge never counts. `divisor` replaces the count.
     """
     windows, strides, _, sides, overhang = _places(x.shape, window, stride, padding, 1, ceil_mode)
-    padded = pad(_wide(x), sides, padding_value if count_include_pad else 0)
+    padded = pad(wide(x), sides, padding_value if count_include_pad else 0)
     padded = pad(padded, tuple((0, over) for over in overhang), 0)
     total = _window_sum(padded, windows, strides)
     if divisor is not None:
@@ -120,7 +121,7 @@ def global_min_pool(x: Float[Array, "n *space c"]) -> Float[Array, "n c"]:
 
 def global_avg_pool(x: Float[Array, "n *space c"]) -> Float[Array, "n c"]:
     """The mean of each feature map (Lin et al. 2013, "Network in Network", sec. 3.2)."""
-    return jnp.mean(_wide(x), axis=_space(x.shape)).astype(x.dtype)
+    return jnp.mean(wide(x), axis=_space(x.shape)).astype(x.dtype)
 
 
 def adaptive_avg_pool(
@@ -130,7 +131,7 @@ def adaptive_avg_pool(
 
     Cells overlap where m does not divide n, as in torch. The identity where the sizes agree.
     """
-    return _adaptive(_wide(x), output_size, jnp.mean).astype(x.dtype)
+    return _adaptive(wide(x), output_size, jnp.mean).astype(x.dtype)
 
 
 def adaptive_max_pool(
@@ -153,9 +154,8 @@ def subsample(
     sec. II.B).
     """
     windows, strides, *_ = _places(x.shape, window, None, "VALID", 1, False)
-    total = _window_sum(_wide(x), windows, strides).astype(x.dtype)
-    ones = (1,) * (x.ndim - 1)
-    return total * scale.reshape(*ones, -1) + bias.reshape(*ones, -1)
+    total = _window_sum(wide(x), windows, strides).astype(x.dtype)
+    return total * across(scale, total) + across(bias, total)
 
 
 def _places(
@@ -252,8 +252,3 @@ def _space(shape: tuple[int, ...]) -> tuple[int, ...]:
     if len(shape) < 3 or 0 in shape[1:-1]:
         raise ShapeError(f"pooling needs (n, spatial axes, channels), not an input of {shape}")
     return tuple(range(1, len(shape) - 1))
-
-
-def _wide(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """`x` in at least float32, so that long sums of half-precision numbers stay exact."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
