@@ -341,3 +341,8 @@ def initializer(name: InitializerName) -> Initializer:
 def stem_of(input_shape: Sequence[int], *, small: int = 64) -> Literal["imagenet", "small"]:
     """The stem that `stem="auto"` means: "small" up to `small` pixels, else the paper's."""
     return "small" if max(input_shape[:-1]) <= small else "imagenet"
+
+
+def scaled(features: int, width: float, *, multiple: int = 1) -> int:
+    """`features` times a width multiplier, to the nearest positive multiple of `multiple`."""
+    return max(multiple, math.floor(features * width / multiple + 0.5) * multiple)
