@@ -12,6 +12,7 @@ import flax.linen as nn
 
 from cnnjax import schema
 from cnnjax.models.convnet import convnet
+from cnnjax.models.lenet import lenet1, lenet5
 from cnnjax.models.linear import linear
 from cnnjax.models.mlp import mlp
 
@@ -19,6 +20,8 @@ MODELS: Mapping[str, schema.Factory] = {
     "linear": linear,
     "mlp": mlp,
     "convnet": convnet,
+    "lenet1": lenet1,
+    "lenet5": lenet5,
 }
 
 

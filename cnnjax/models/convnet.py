@@ -28,6 +28,7 @@ from cnnjax.layers import (
     capture,
     flatten,
     norm_factory,
+    scaled,
 )
 
 Size = Annotated[int, Ge(1)] | tuple[Annotated[int, Ge(1)], ...]
@@ -179,9 +180,6 @@ def convnet(
     conv_defaults = {"kernel_size": kernel_size, "stride": stride, "padding": padding}
     pool_defaults = {"kind": pool, "window": pool_window, "stride": pool_stride}
 
-    def widened(features: int) -> int:
-        return max(1, round(features * width))
-
     def plan(layer: Any) -> Plan:
         given = {"features": layer} if isinstance(layer, int) else layer
         if given == "pool":
@@ -189,13 +187,13 @@ def convnet(
         if "pool" in given:
             own = {"kind" if k == "pool" else k: v for k, v in given.items()}
             return Plan("pool", tuple((pool_defaults | own).items()))
-        own = {**given, "features": widened(given["features"])}
+        own = {**given, "features": scaled(given["features"], width)}
         return Plan("conv", tuple((conv_defaults | own).items()))
 
     act, kernel_init = ops.ACTIVATIONS[activation], INITIALIZERS[initializer]
     factory = norm_factory(norm, momentum=norm_momentum, eps=norm_eps)
     plans = tuple(tuple(plan(layer) for layer in stage) for stage in stages)
-    widths = tuple(widened(n) for n in dense)
+    widths = tuple(scaled(n, width) for n in dense)
     return Network(
         Stages(plans, act, factory, use_bias, kernel_init, remat),
         Head(widths, num_classes, global_pool, act, dropout, kernel_init),

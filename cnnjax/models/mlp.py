@@ -21,6 +21,7 @@ from cnnjax.layers import (
     capture,
     flatten,
     norm_factory,
+    scaled,
 )
 
 
@@ -72,6 +73,6 @@ def mlp(
     (Srivastava et al. 2014). Without hidden layers it is `linear`.
     """
     kernel_init = INITIALIZERS[initializer]
-    widths = tuple(max(1, round(n * width)) for n in hidden)
+    widths = tuple(scaled(n, width) for n in hidden)
     base = Hidden(widths, ops.ACTIVATIONS[activation], norm_factory(norm), dropout, kernel_init)
     return Network(base, Readout(num_classes, kernel_init))
