@@ -6,15 +6,21 @@ whose `module(x, train=...)` is the logits. Auxiliary logits ("auxiliary"), capt
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 
 from cnnjax import schema
+from cnnjax.models.alexnet import alexnet
 from cnnjax.models.convnet import convnet
 from cnnjax.models.lenet import lenet1, lenet5
 from cnnjax.models.linear import linear
 from cnnjax.models.mlp import mlp
+from cnnjax.models.nin import nin
+from cnnjax.models.resnet import resnet, resnet_cifar
+from cnnjax.models.squeezenet import squeezenet
+from cnnjax.models.vgg import vgg
 
 MODELS: Mapping[str, schema.Factory] = {
     "linear": linear,
@@ -22,6 +28,34 @@ MODELS: Mapping[str, schema.Factory] = {
     "convnet": convnet,
     "lenet1": lenet1,
     "lenet5": lenet5,
+    "resnet": resnet,
+    "resnet18": partial(resnet, depth=18),
+    "resnet34": partial(resnet, depth=34),
+    "resnet50": partial(resnet, depth=50),
+    "resnet101": partial(resnet, depth=101),
+    "resnet152": partial(resnet, depth=152),
+    "resnet50v2": partial(resnet, depth=50, order="full_preactivation"),
+    "resnet101v2": partial(resnet, depth=101, order="full_preactivation"),
+    "resnet152v2": partial(resnet, depth=152, order="full_preactivation"),
+    "plain18": partial(resnet, depth=18, shortcut="none"),
+    "plain34": partial(resnet, depth=34, shortcut="none"),
+    "resnet_cifar": resnet_cifar,
+    "resnet20": partial(resnet_cifar, depth=20),
+    "resnet32": partial(resnet_cifar, depth=32),
+    "resnet44": partial(resnet_cifar, depth=44),
+    "resnet56": partial(resnet_cifar, depth=56),
+    "resnet110": partial(resnet_cifar, depth=110),
+    "resnet1202": partial(resnet_cifar, depth=1202),
+    "alexnet": alexnet,
+    "vgg": vgg,
+    "vgg11": partial(vgg, config="A"),
+    "vgg13": partial(vgg, config="B"),
+    "vgg16": partial(vgg, config="D"),
+    "vgg19": partial(vgg, config="E"),
+    "nin": nin,
+    "squeezenet": squeezenet,
+    "squeezenet1_0": partial(squeezenet, version="1.0"),
+    "squeezenet1_1": partial(squeezenet, version="1.1"),
 }
 
 
