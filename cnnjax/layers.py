@@ -242,6 +242,116 @@ def norm_factory(
     return partial(NORMS[name], **{k: v for k, v in given.items() if v is not None and k in fields})
 
 
+class ConvUnit(nn.Module):
+    """Convolution, norm, activation. `conv` is the kind of convolution, such as `SeparableConv`."""
+
+    features: int
+    kernel_size: int | tuple[int, ...]
+    stride: int | tuple[int, ...] = 1
+    padding: Any = "SAME"
+    groups: int = 1
+    use_bias: bool = False
+    norm: NormFactory = Identity
+    activation: Activation = ops.relu
+    kernel_init: Initializer = INITIALIZERS["he_normal"]
+    conv: Callable[..., nn.Module] = Conv
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "n *space c"], *, train: bool = False
+    ) -> Float[Array, "n *space_out features"]:
+        grouped = {"groups": self.groups} if self.groups != 1 else {}
+        y = self.conv(
+            self.features, self.kernel_size, stride=self.stride, padding=self.padding,
+            use_bias=self.use_bias, kernel_init=self.kernel_init, name="conv", **grouped,
+        )(x)  # fmt: skip
+        return self.activation(self.norm(name="norm")(y, train=train))
+
+
+class SeparableConv(nn.Module):
+    """A window for each map on its own, then a 1x1 convolution across maps (Chollet 2016, sec. 2).
+
+    Each map gives `multiplier` maps in between, where Chollet's fig. 10 tries an `activation`.
+    The bias is the second step's.
+    """
+
+    features: int
+    kernel_size: int | tuple[int, ...]
+    stride: int | tuple[int, ...] = 1
+    padding: Any = "SAME"
+    multiplier: int = 1
+    use_bias: bool = True
+    activation: Activation = ops.identity
+    kernel_init: Initializer = INITIALIZERS["he_normal"]
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n *space c"]) -> Float[Array, "n *space_out features"]:
+        c = x.shape[-1]
+        x = Conv(
+            c * self.multiplier, self.kernel_size, stride=self.stride, padding=self.padding,
+            groups=c, use_bias=False, kernel_init=self.kernel_init, name="depthwise",
+        )(x)  # fmt: skip
+        return Conv(
+            self.features, 1, use_bias=self.use_bias, kernel_init=self.kernel_init,
+            name="pointwise",
+        )(self.activation(x))  # fmt: skip
+
+
+Factorization = Literal["none", "stack", "asymmetric", "depthwise"]
+
+
+class FactoredConv(nn.Module):
+    """An n x n convolution, n odd, written as a product of smaller ones with the same window.
+
+    "none" leaves it whole; "stack" is (n - 1) / 2 of 3x3 (Szegedy et al. 2015, arXiv:1512.00567,
+    sec. 3.1); "asymmetric" 1xn then nx1, or with `column_first` nx1 then 1xn (sec. 3.2);
+    "depthwise" one window for each map, then 1x1 (Chollet 2016). All but the last factor keep the
+    number of maps. `unit` makes a factor: a `Conv`, or a `ConvUnit` with norm and activation;
+    `inner`, where given, all factors but the last, so that what stands between them is a choice.
+    """
+
+    features: int
+    kernel_size: int
+    factorization: Factorization = "none"
+    stride: int = 1
+    padding: Literal["SAME", "VALID"] = "SAME"
+    column_first: bool = False
+    unit: Callable[..., nn.Module] = Conv
+    inner: Callable[..., nn.Module] | None = None
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "n h w c"], **options: Any
+    ) -> Float[Array, "n h_out w_out features"]:
+        *first, (name, last) = self._factors(x.shape[-1])
+        for inner_name, factor in first:
+            make = self.inner or self.unit
+            x = make(x.shape[-1], padding=self.padding, name=inner_name, **factor)(x, **options)
+        return self.unit(self.features, padding=self.padding, name=name, **last)(x, **options)
+
+    def _factors(self, c: int) -> list[tuple[str, dict[str, Any]]]:
+        """Name and options of each factor; a stride is the last factor's that can have it."""
+        n, s = self.kernel_size, self.stride
+        match self.factorization:
+            case "stack":
+                if n % 2 == 0:
+                    raise ShapeError(f"a stack of 3x3 windows has an odd size, not {n}x{n}")
+                depth = max(1, (n - 1) // 2)
+                size = min(n, 3)
+                steps = [1] * (depth - 1) + [s]
+                return [
+                    (f"conv{i}", {"kernel_size": size, "stride": t}) for i, t in enumerate(steps, 1)
+                ]
+            case "asymmetric":
+                row = ("row", {"kernel_size": (1, n), "stride": (1, s)})
+                column = ("column", {"kernel_size": (n, 1), "stride": (s, 1)})
+                return [column, row] if self.column_first else [row, column]
+            case "depthwise":
+                window = {"kernel_size": n, "stride": s, "groups": c}
+                return [("depthwise", window), ("pointwise", {"kernel_size": 1})]
+        return [("conv", {"kernel_size": n, "stride": s})]
+
+
 class Pool(nn.Module):
     """Pooling layer; `kind` is one of `PoolName`.
 
@@ -307,6 +417,19 @@ class Dropout(nn.Module):
         return nn.Dropout(self.rate, name="dropout")(x, deterministic=not train)
 
 
+class PooledReadout(nn.Module):
+    """The mean of each map, dropout, one linear layer `fc` (Szegedy et al. 2014, table 1)."""
+
+    num_classes: int
+    dropout: float = 0.0
+    kernel_init: Initializer = INITIALIZERS["he_normal"]
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n *space c"], *, train: bool = False) -> Array:
+        x = Dropout(self.dropout, name="dropout")(GlobalPool("avg")(x), train=train)
+        return Dense(self.num_classes, kernel_init=self.kernel_init, name="fc")(x)
+
+
 class Network(nn.Module):
     """A base and a top: `features`, then `classifier`, the two subtrees of every parameter tree."""
 
@@ -326,6 +449,21 @@ def capture(module: nn.Module, name: str, x: Array) -> Array:
     """Offer `x` under `name` in the "intermediates" collection; free unless it is asked for."""
     module.sow("intermediates", name, x)
     return x
+
+
+def wants_auxiliary(module: nn.Module, train: bool) -> bool:
+    """Whether auxiliary heads run: in training, at initialisation, or when someone asks for them.
+
+    To ask is to apply with `mutable=["auxiliary"]`.
+    """
+    return train or module.is_initializing() or module.is_mutable_collection("auxiliary")
+
+
+def offer_auxiliary(module: nn.Module, name: str, logits: Array) -> None:
+    """Put the logits of the head `name` in the "auxiliary" collection, if it is mutable."""
+    if module.is_mutable_collection("auxiliary") and not module.is_initializing():
+        # Not `sow`: it refuses the name that the head's own subtree has.
+        module.put_variable("auxiliary", name, logits)
 
 
 def activation(name: ActivationName) -> Activation:
