@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 
 from cnnjax import ops
 from cnnjax.errors import ShapeError
+from cnnjax.ops.numeric import across
 
 Initializer = Callable[..., Array]
 Activation = Callable[[Array], Array]
@@ -95,7 +96,8 @@ class Conv(nn.Module):
                 kernel = self.param("kernel", self.kernel_init, shape)
                 y = ops.conv(x, kernel.astype(x.dtype), groups=self.groups, **options)
         if self.use_bias:
-            y = y + self.param("bias", self.bias_init, (self.features,)).astype(x.dtype)
+            bias = self.param("bias", self.bias_init, (self.features,)).astype(x.dtype)
+            y = y + across(bias, y)
         return y
 
     def _connected(self, x: Array, shape: tuple[int, ...], options: dict[str, Any]) -> Array:
@@ -124,7 +126,8 @@ class Dense(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         y = jnp.dot(x, kernel.astype(x.dtype))
         if self.use_bias:
-            y = y + self.param("bias", self.bias_init, (self.features,)).astype(x.dtype)
+            bias = self.param("bias", self.bias_init, (self.features,)).astype(x.dtype)
+            y = y + across(bias, y)
         return y
 
 

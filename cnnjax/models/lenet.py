@@ -5,7 +5,7 @@ LeNet-1 is the network of "Handwritten digit recognition with a back-propagation
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax
@@ -93,7 +93,7 @@ def _connected(init: Initializer, scheme: str, table: Connections | None) -> Ini
     if scheme != "uniform_fan_in" or table is None:
         return init
 
-    def uniform(key: Array, shape: tuple[int, ...], dtype: type = jnp.float32) -> Array:
+    def uniform(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
         fan_in = math.prod(shape[:-2]) * np.sum(table, axis=0)
         return jax.random.uniform(key, shape, dtype, -1.0, 1.0) * jnp.broadcast_to(
             2.4 / fan_in, shape
