@@ -154,8 +154,8 @@ def subsample(
     sec. II.B).
     """
     windows, strides, *_ = _places(x.shape, window, None, "VALID", 1, False)
-    total = _window_sum(wide(x), windows, strides).astype(x.dtype)
-    return total * across(scale, total) + across(bias, total)
+    total = _window_sum(wide(x), windows, strides)
+    return (total * across(scale, total) + across(bias, total)).astype(x.dtype)
 
 
 def _places(
