@@ -47,7 +47,7 @@ class _Option:
 
 
 @functools.cache
-def _adapter(hint: Any) -> pydantic.TypeAdapter[Any]:
+def _adapter(hint: Any) -> Any:
     return pydantic.TypeAdapter(hint, config={"arbitrary_types_allowed": True})
 
 
