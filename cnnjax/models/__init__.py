@@ -14,6 +14,8 @@ import flax.linen as nn
 from cnnjax import schema
 from cnnjax.models.alexnet import alexnet
 from cnnjax.models.convnet import convnet
+from cnnjax.models.googlenet import googlenet
+from cnnjax.models.inception import inception_v3
 from cnnjax.models.lenet import lenet1, lenet5
 from cnnjax.models.linear import linear
 from cnnjax.models.mlp import mlp
@@ -21,6 +23,7 @@ from cnnjax.models.nin import nin
 from cnnjax.models.resnet import resnet, resnet_cifar
 from cnnjax.models.squeezenet import squeezenet
 from cnnjax.models.vgg import vgg
+from cnnjax.models.xception import xception
 
 MODELS: Mapping[str, schema.Factory] = {
     "linear": linear,
@@ -53,6 +56,9 @@ MODELS: Mapping[str, schema.Factory] = {
     "vgg16": partial(vgg, config="D"),
     "vgg19": partial(vgg, config="E"),
     "nin": nin,
+    "googlenet": googlenet,
+    "inception_v3": inception_v3,
+    "xception": xception,
     "squeezenet": squeezenet,
     "squeezenet1_0": partial(squeezenet, version="1.0"),
     "squeezenet1_1": partial(squeezenet, version="1.1"),
