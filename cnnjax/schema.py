@@ -28,13 +28,15 @@ class Section:
     own `name` looks up; what is not a fixed key is an option of that factory. `tables`: for a fixed
     key whose value is itself a `{"name": ..}` dict, or a list of them, the table it looks up.
     `context`: how many leading arguments of the factories of this section, or of one of its
-    `tables`, the framework gives (a learning rate needs the number of steps).
+    `tables`, the framework gives (a learning rate needs the number of steps). `given`: options that
+    the framework supplies later where the dict has none, so their defaults are not filled in.
     """
 
     keys: Factory | None = None
     factories: Table | None = None
     tables: Mapping[str, Table] = field(default_factory=dict)
     context: Mapping[str, int] = field(default_factory=dict)
+    given: tuple[str, ...] = ()
 
 
 Schema = Mapping[str, Section]
@@ -177,7 +179,9 @@ def check_section(section: Section, options: Mapping[str, Any], where: str) -> O
             raise SpecError(f"{where}: unknown key '{key}'.\n{did_you_mean(key, known)}")
     filled: Options = {}
     if factory:
-        filled = {"name": name, **check(factory, rest, where, context)}
+        checked = check(factory, rest, where, context)
+        late = {k for k in section.given if k not in rest}
+        filled = {"name": name, **{k: v for k, v in checked.items() if k not in late}}
     if section.keys:
         filled |= check(section.keys, own, where)
     for key, table in section.tables.items():

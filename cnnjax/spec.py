@@ -81,26 +81,44 @@ def _ablation(
 ) -> None: ...
 
 
+@dataclass(frozen=True)
+class Source:
+    """What an experiment says before it is checked, and where it says so."""
+
+    content: dict[str, Any]
+    where: str = "spec"
+    doc: str = ""
+
+
+def read(source: "str | Path | Mapping[str, Any] | Spec | Source") -> Source:
+    """The dicts of a Python or JSON file, a run directory, a dict or a Spec, as they stand."""
+    match source:
+        case Source():
+            return source
+        case Spec():
+            return Source(source.to_dict(), source.where, source.doc)
+        case Mapping():
+            return Source(dict(source))
+    path = Path(source)
+    if path.is_dir():
+        path = path / "spec.json"
+    content, doc = _read(path, str(source))
+    return Source(content, str(source), doc)
+
+
 def load(
-    source: str | Path | Mapping[str, Any] | Spec, schema: Schema, overrides: Iterable[str] = ()
+    source: "str | Path | Mapping[str, Any] | Spec | Source",
+    schema: Schema,
+    overrides: Iterable[str] = (),
 ) -> Spec:
-    """Read an experiment from a Python or JSON file, a run directory, a dict or a Spec.
+    """Read an experiment and check it against `schema`.
 
     `overrides` are `path=value` strings. Raises SpecError saying the place, what was found there,
     what was expected and the nearest known word.
     """
-    where, doc = "spec", ""
-    match source:
-        case Spec():
-            content, where, doc = source.to_dict(), source.where, source.doc
-        case Mapping():
-            content = dict(source)
-        case _:
-            path = Path(source)
-            path = path / "spec.json" if path.is_dir() else path
-            where = str(source)
-            content, doc = _read(path, where)
-    content = {k: v for k, v in content.items() if k not in ("doc", "digest", "derived")}
+    found = read(source)
+    where = found.where
+    content = {k: v for k, v in found.content.items() if k not in ("doc", "digest", "derived")}
     for key in content:
         if key not in (*REQUIRED, *OPTIONAL):
             hint = did_you_mean(key, (*REQUIRED, *OPTIONAL), label="Known names")
@@ -121,7 +139,7 @@ def load(
     if "ablation" in content:
         section = Section(keys=_ablation)
         checked["ablation"] = check_section(section, content["ablation"], f"{where}: ablation")
-    return Spec(_canonical(checked), where, doc)
+    return Spec(_canonical(checked), where, found.doc)
 
 
 def _canonical(content: Any) -> str:

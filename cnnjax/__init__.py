@@ -1,0 +1,134 @@
+"""cnnjax: a functional research framework for convolutional networks in JAX and Flax.
+
+    spec = cnnjax.load("experiments/lenet5_fashion_mnist_12k.py")
+    run = cnnjax.train(spec)
+    run.metrics, run.result, run.model, run.variables
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import flax.linen as nn
+    import jax
+    import numpy as np
+
+    from cnnjax.cost import Cost
+    from cnnjax.data import DataSet
+    from cnnjax.spec import Spec
+    from cnnjax.training import Run
+
+__version__ = "0.1.0"
+__all__ = ["build", "evaluate", "load", "summarize", "train"]
+
+Source = "str | Path | Mapping[str, Any] | Spec"
+
+
+def load(source: "str | Path | Mapping[str, Any] | Spec", *, set: Iterable[str] = ()) -> "Spec":
+    """Read and check an experiment: a .py or .json file, a run directory or a dict of dicts.
+
+    `set` overrides by path, as on the command line: `set=["schedule.seed=3"]`.
+    """
+    from cnnjax import training
+
+    return training.load(source, overrides=set)
+
+
+def build(
+    model: "Mapping[str, Any] | Spec",
+    *,
+    num_classes: int | None = None,
+    input_shape: Sequence[int] | None = None,
+) -> "nn.Module":
+    """The Linen module of a spec, or of a model dict such as {"name": "lenet5"}.
+
+    A spec's data set gives its classes and input shape; beside a dict they are keywords.
+    `module.apply(variables, x, train=False)` are the logits alone.
+    """
+    from cnnjax import models, training
+    from cnnjax.spec import Spec
+
+    if isinstance(model, Spec):
+        return training.resolve(model).module
+    if "model" in model:
+        return training.resolve(training.load(model)).module
+    return models.build(model, num_classes=num_classes, input_shape=input_shape)
+
+
+def train(
+    spec: "str | Path | Mapping[str, Any] | Spec",
+    *,
+    out: str | Path | None = None,
+    set: Iterable[str] = (),
+    model: "nn.Module | None" = None,
+    data: "DataSet | Mapping[str, np.ndarray] | None" = None,
+    devices: "Sequence[jax.Device] | None" = None,
+    progress: bool | None = None,
+    tensorboard: bool = False,
+    workers: int = 0,
+) -> "Run":
+    """Train an experiment and return its run; continue it if `out` holds it already.
+
+    `model` is a Linen module of your own in place of the spec's model; `data` a mapping with
+    x_train, y_train, x_test, y_test in place of its data set. `out` is the run directory, by
+    default runs/<experiment>-<first 8 of the digest>. `progress` shows a bar; by default in a
+    terminal only. `workers` are processes that read a streamed data set.
+    """
+    import sys
+
+    from cnnjax import training
+    from cnnjax.training.progress import Silent, Terminal
+
+    dataset = _dataset(data)
+    found = training.load(spec, overrides=set, model=model, dataset=dataset)
+    directory = Path(out) if out is not None else Path("runs") / f"{found.name}-{found.digest[:8]}"
+    shown = sys.stderr.isatty() if progress is None else progress
+    variables = training.train(
+        found, out=directory, model=model, dataset=dataset, devices=devices,
+        reporter=Terminal() if shown else Silent(), tensorboard=tensorboard, workers=workers,
+    )  # fmt: skip
+    return training.Run(directory, model, dataset, variables)
+
+
+def evaluate(run: "Run | str | Path", split: str = "test") -> dict[str, Any]:
+    """Loss, top-1 (top-5) and n of a run's reported network on a split, such as "train[:1000]"."""
+    from cnnjax import training
+
+    run = run if isinstance(run, training.Run) else training.Run(Path(run))
+    return run.evaluate(split)
+
+
+def summarize(
+    model: "Mapping[str, Any] | Spec | nn.Module | str",
+    *,
+    input_shape: Sequence[int] | None = None,
+    num_classes: int | None = None,
+    batch_size: int = 1,
+) -> "Cost":
+    """Parameters, MACs, activations, receptive field and memory, per layer and in total.
+
+    `model` is a name, a model dict, a spec or a Linen module; `input_shape` (of one image) is the
+    paper's where it is not given.
+    """
+    from cnnjax.cost import summary
+
+    if isinstance(model, str):
+        model = {"name": model}
+    return summary(model, input_shape=input_shape, num_classes=num_classes, batch_size=batch_size)
+
+
+def _dataset(data: "DataSet | Mapping[str, np.ndarray] | None") -> "DataSet | None":
+    """One's own arrays as a data set whose name is their digest, so that runs can be told apart."""
+    import hashlib
+
+    import numpy as np
+
+    from cnnjax.data import DataSet, from_arrays
+
+    if data is None or isinstance(data, DataSet):
+        return data
+    digest = hashlib.sha256()
+    for key in sorted(data):
+        digest.update(key.encode() + np.ascontiguousarray(data[key]).tobytes())
+    return from_arrays(**data, name=f"arrays-{digest.hexdigest()[:16]}")

@@ -1,0 +1,124 @@
+"""From an experiment to what runs on the devices: the compiled step, and the evaluators."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import optax
+from jax.sharding import Mesh
+
+from cnnjax import data
+from cnnjax.schema import construct
+from cnnjax.training.evaluate import Evaluator, evaluator
+from cnnjax.training.experiment import Experiment
+from cnnjax.training.feed import Feed, ResidentFeed, StreamingFeed
+from cnnjax.training.losses import LOSSES, Loss
+from cnnjax.training.mesh import replicated, split_rows, stretch_of
+from cnnjax.training.optim import Schedule, build_optimizer
+from cnnjax.training.state import State, create_state
+from cnnjax.training.step import Prepare, train_step
+
+Compiled = Callable[..., tuple[State, Any]]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The functions that an experiment's dicts name."""
+
+    experiment: Experiment
+    mesh: Mesh
+    loss: Loss
+    optimizer: optax.GradientTransformation
+    rate: Schedule
+    prepare: Prepare
+
+    @classmethod
+    def of(cls, experiment: Experiment, mesh: Mesh) -> "Parts":
+        schedule = experiment.spec.schedule
+        where = f"{experiment.spec.where}: schedule"
+        optimizer, rate = build_optimizer(schedule, experiment.steps, where)
+        normalize = data.normalizer(experiment.spec.dataset["normalize"])
+        return cls(
+            experiment=experiment,
+            mesh=mesh,
+            loss=construct(LOSSES, schedule["loss"], f"{where}.loss"),
+            optimizer=optimizer,
+            rate=rate,
+            prepare=lambda images: normalize(images).astype(experiment.dtype),
+        )
+
+    def state(self) -> State:
+        """The state before the first step."""
+        schedule = self.experiment.spec.schedule
+        return create_state(
+            self.experiment.module, self.optimizer, self.experiment.dataset.shape,
+            schedule["seed"], ema=schedule["ema"], mesh=self.mesh,
+        )  # fmt: skip
+
+    def feed(self, start: int, workers: int) -> Feed:
+        """The training split: on the device if it fits there, else streamed from `start` on."""
+        x = self.experiment
+        train, seed = x.splits["train"], x.spec.schedule["seed"]
+        if data.fits(train):
+            return ResidentFeed(
+                train, self.mesh, seed=seed, batch_size=x.batch_size, block=x.log_every
+            )
+        return StreamingFeed(
+            train, self.mesh, seed=seed, batch_size=x.batch_size, start=start, workers=workers
+        )
+
+    def evaluator(self, split: str) -> Evaluator:
+        """Sums over the whole of `split`, as a function of variables."""
+        x = self.experiment
+        return evaluator(
+            x.splits[split], self.mesh, module=x.module, loss=self.loss, prepare=self.prepare
+        )
+
+    def step(self, feed: Feed) -> Compiled:
+        """One training step as a function of (state, *inputs of the feed)."""
+        x = self.experiment
+        augments = [
+            construct(data.AUGMENTS, a, f"{x.spec.where}: dataset.augment[{i}]")
+            for i, a in enumerate(x.spec.dataset["augment"])
+        ]
+        return feed.lift(
+            partial(
+                train_step, module=x.module, loss=self.loss, optimizer=self.optimizer,
+                augment=partial(data.augment_batch, augments), prepare=self.prepare,
+                ema=x.spec.schedule["ema"], log_every=x.log_every,
+            )
+        )  # fmt: skip
+
+    def compile(self, feed: Feed, state: State, inputs: tuple[Any, ...]) -> Mapping[int, Compiled]:
+        """The step, and a stretch of steps where the platform gains from one: {length: function}.
+
+        A stretch ends at every row of the log, so its length divides theirs.
+        """
+        whole, rows = replicated(self.mesh), split_rows(self.mesh)
+        resident = isinstance(feed, ResidentFeed)
+        longest = stretch_of(self.mesh) if resident else 1
+        every = self.experiment.log_every
+        length = max(k for k in range(1, longest + 1) if every % k == 0)
+        step = self.step(feed)
+        functions = {1: step, length: stretched(step, length) if length > 1 else step}
+        shardings = (whole, *((whole if resident else rows) for _ in inputs))
+        return {
+            k: jax.jit(f, in_shardings=shardings, out_shardings=whole, donate_argnums=0)
+            .lower(state, *inputs)
+            .compile()
+            for k, f in functions.items()
+        }
+
+
+def stretched(step: Compiled, length: int) -> Compiled:
+    """`length` steps as one: the same function of the state, in a `lax.scan`."""
+
+    def run(state: State, *inputs: Any) -> tuple[State, Any]:
+        state, totals = jax.lax.scan(
+            lambda s, _: step(s, *inputs), state, None, length=length
+        )  # fmt: skip
+        return state, jax.tree.map(lambda a: a[-1], totals)
+
+    return run
