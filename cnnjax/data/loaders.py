@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int32, Int64, Shaped
@@ -37,7 +37,7 @@ class Resident:
     batch_size: int
 
     @classmethod
-    def read(cls, split: Split, *, seed: int, batch_size: int) -> Self:
+    def read(cls, split: Split, *, seed: int, batch_size: int) -> "Resident":
         """Read the split into memory, a few thousand examples at a time."""
         parts = [
             split.gather(np.arange(start, min(start + 4_096, len(split)), dtype=np.int64))
@@ -135,7 +135,7 @@ class Streaming:
         """Stop the threads and worker processes; safe to call twice."""
         self._iterator.close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Streaming":
         return self
 
     def __exit__(self, *exception: object) -> None:

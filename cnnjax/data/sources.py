@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32, Int64, Integer, Shaped
@@ -15,6 +15,7 @@ Images = Shaped[np.ndarray, "k ..."]
 Labels = Int32[np.ndarray, " k"]
 
 
+@runtime_checkable
 class Split(Protocol):
     """A finite list of labelled images of one shape that any process can read at random."""
 
