@@ -154,7 +154,10 @@ class BatchNorm(nn.Module):
         scale = self.param("scale", self.scale_init, c) if self.use_scale else None
         bias = self.param("bias", nn.initializers.zeros, c) if self.use_bias else None
         if not train:
-            return ops.batch_norm(x, mean.value, var.value, scale, bias, eps=self.eps)
+            # In the precision of x before eps is added and the root taken, or float64 loses half.
+            wide = jnp.promote_types(x.dtype, jnp.float32)
+            given = (mean.value.astype(wide), var.value.astype(wide))
+            return ops.batch_norm(x, *given, scale, bias, eps=self.eps)
         y, (new_mean, new_var) = ops.batch_norm_train(
             x, mean.value, var.value, scale, bias,
             eps=self.eps, momentum=self.momentum, unbiased=self.unbiased,
