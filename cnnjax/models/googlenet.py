@@ -115,20 +115,15 @@ class Inception(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n h w c_out"]:
         w, unit = self.widths, self.unit
-        reduced3 = reduced5 = x
-        if self.reduced:
-            reduced3 = unit(w.reduce3x3, 1, name="reduce3x3")(x, train=train)
-            reduced5 = unit(w.reduce5x5, 1, name="reduce5x5")(x, train=train)
+        one = unit(w.conv1x1, 1, name="conv1x1")(x, train=train)
+        three = unit(w.reduce3x3, 1, name="reduce3x3")(x, train=train) if self.reduced else x
+        three = unit(w.conv3x3, 3, name="conv3x3")(three, train=train)
+        five = unit(w.reduce5x5, 1, name="reduce5x5")(x, train=train) if self.reduced else x
+        five = self._branch5()(five, train=train)
         pooled = Pool(self.pool, 3, stride=1, padding="SAME", name="pool")(x)
         if self.reduced:
             pooled = unit(w.pool_proj, 1, name="pool_proj")(pooled, train=train)
-        branches = [
-            unit(w.conv1x1, 1, name="conv1x1")(x, train=train),
-            unit(w.conv3x3, 3, name="conv3x3")(reduced3, train=train),
-            self._branch5()(reduced5, train=train),
-            pooled,
-        ]
-        return jnp.concatenate(branches, axis=-1)
+        return jnp.concatenate([one, three, five, pooled], axis=-1)
 
     def _branch5(self) -> nn.Module:
         size, factorization = _BRANCH5[self.branch5]

@@ -61,12 +61,12 @@ class InceptionA(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n h w c_out"]:
         p = self.parts
+        one = p.conv(64, 1, "conv1x1")(x, train=train)
         single = p.conv(48, 1, "reduce5x5")(x, train=train)
         single = p.factored(64, 5, p.branch5, "conv5x5")(single, train=train)
         double = p.conv(64, 1, "double_reduce")(x, train=train)
         double = p.conv(96, 3, "double_conv1")(double, train=train)
         double = p.conv(96, 3, "double_conv2")(double, train=train)
-        one = p.conv(64, 1, "conv1x1")(x, train=train)
         return jnp.concatenate([one, single, double, p.pooled(x, self.pool_maps, train)], axis=-1)
 
 
@@ -132,12 +132,14 @@ class InceptionE(nn.Module):
         p = self.parts
         one = p.conv(320, 1, "conv1x1")(x, train=train)
         single = p.conv(384, 1, "reduce3x3")(x, train=train)
-        double = p.conv(448, 1, "double_reduce")(x, train=train)
-        double = p.conv(384, 3, "double_conv")(double, train=train)
         branches = [
             one,
             p.conv(384, (1, 3), "row")(single, train=train),
             p.conv(384, (3, 1), "column")(single, train=train),
+        ]
+        double = p.conv(448, 1, "double_reduce")(x, train=train)
+        double = p.conv(384, 3, "double_conv")(double, train=train)
+        branches += [
             p.conv(384, (1, 3), "double_row")(double, train=train),
             p.conv(384, (3, 1), "double_column")(double, train=train),
             p.pooled(x, 192, train),

@@ -76,24 +76,22 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n h2 w2 c_out"]:
-        y = x
-        for i, features in enumerate(self.widths, 1):
-            if i > 1 or self.activate_first:
-                y = self.activation(y)
-            y = self.separable(features, 3, name=f"sepconv{i}")(y, train=train)
-        if self.stride > 1:
-            y = Pool(
-                self.pool, 3, stride=self.stride, padding=self.pool_padding, name="pool"
-            )(y)  # fmt: skip
-        if not self.residual:
-            return y
-        if self.projected:
+        shortcut = x
+        if self.projected and self.residual:
             shortcut = self.unit(
                 self.widths[-1], 1, stride=self.stride, padding="VALID",
                 activation=ops.identity, name="shortcut",
+            )(x, train=train)  # fmt: skip
+        for i, features in enumerate(self.widths, 1):
+            if i > 1 or self.activate_first:
+                x = self.activation(x)
+            x = self.separable(features, 3, name=f"sepconv{i}")(x, train=train)
+        if self.stride > 1:
+            pool = Pool(
+                self.pool, 3, stride=self.stride, padding=self.pool_padding, name="pool"
             )  # fmt: skip
-            x = shortcut(x, train=train)
-        return y + x
+            x = pool(x)
+        return x + shortcut if self.residual else x
 
 
 class Base(nn.Module):
