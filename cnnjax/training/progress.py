@@ -2,12 +2,13 @@
 
 import sys
 import time
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
+@runtime_checkable
 class Reporter(Protocol):
     """Told of the run's length, of each logged row and of each evaluation."""
 
@@ -67,6 +68,3 @@ class Terminal:
 
     def stop(self) -> None:
         self._bar.stop()
-
-    def __enter__(self) -> Self:
-        return self

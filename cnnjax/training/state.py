@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, PyTree
 
 from cnnjax.training.mesh import replicated
 
@@ -16,13 +16,15 @@ from cnnjax.training.mesh import replicated
 @flax.struct.dataclass
 class Totals:
     """Sums over the steps since the last row of metrics.jsonl, kept with the state so that a
-    resumed run writes the same rows. `bad_step` is the first step whose loss was not finite."""
+    resumed run writes the same rows. `bad_step` is the first step whose loss was not finite.
+    All are scalars, or what stands for one in a tree of the same form (a sharding, a shape).
+    """
 
-    loss: Float[Array, ""]
-    top1: Int[Array, ""]
-    top5: Int[Array, ""]
-    n: Int[Array, ""]
-    bad_step: Int[Array, ""]
+    loss: Any
+    top1: Any
+    top5: Any
+    n: Any
+    bad_step: Any
 
     @classmethod
     def zero(cls) -> "Totals":
@@ -38,14 +40,14 @@ class State:
     of the parameters where the schedule asks for it.
     """
 
-    step: Int[Array, ""]
+    step: Any
     params: PyTree
     batch_stats: PyTree
     fixed: PyTree
     opt_state: PyTree
     ema: PyTree | None
-    key: Key[Array, ""]
-    totals: Totals
+    key: Any
+    totals: Any
 
     def variables(self, *, averaged: bool = True) -> dict[str, Any]:
         """What `module.apply` takes; with the averaged parameters where there are any."""

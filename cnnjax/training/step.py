@@ -1,6 +1,6 @@
 """One step of training and one of evaluation: pure functions of state and batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -126,13 +126,13 @@ def eval_step(
     }
 
 
-def rates(sums: Totals | Sums, classes: int) -> dict[str, float | int]:
+def rates(sums: Totals | Mapping[str, Any], classes: int) -> dict[str, Any]:
     """Means on the host: loss, top-1 and, where there are more than five classes, top-5."""
-    get = sums.__getitem__ if isinstance(sums, dict) else sums.__getattribute__
-    n = int(get("n"))
-    row: dict[str, Any] = {"loss": float(get("loss")) / n, "top1": int(get("top1")) / n}
+    found = sums if isinstance(sums, Mapping) else vars(sums)
+    n = int(found["n"])
+    row: dict[str, Any] = {"loss": float(found["loss"]) / n, "top1": int(found["top1"]) / n}
     if classes > 5:
-        row["top5"] = int(get("top5")) / n
+        row["top5"] = int(found["top5"]) / n
     return row | {"n": n}
 
 
