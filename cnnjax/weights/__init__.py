@@ -21,13 +21,18 @@ __all__ = ["FAMILIES", "Family", "certificate", "digest", "load", "read", "save"
 
 # The factory of a family -> its names; a ready name such as "resnet50" is found by its factory.
 FAMILIES: Mapping[schema.Factory, Family] = {
-    models.MODELS["alexnet"]: Family(layouts={"torchvision": alexnet.torchvision}),
-    models.MODELS["vgg"]: Family(layouts={"torchvision": vgg.torchvision, "keras": vgg.keras}),
+    models.MODELS["alexnet"]: Family(
+        layouts={"torchvision": alexnet.torchvision}, flattened=alexnet.flattened
+    ),
+    models.MODELS["vgg"]: Family(
+        layouts={"torchvision": vgg.torchvision, "keras": vgg.keras}, flattened=vgg.flattened
+    ),
     models.MODELS["googlenet"]: Family(
         layouts={"torchvision": googlenet.torchvision}, flattened=googlenet.flattened
     ),
     models.MODELS["inception_v3"]: Family(
-        layouts={"torchvision": inception.torchvision, "keras": inception.keras}
+        layouts={"torchvision": inception.torchvision, "keras": inception.keras},
+        order=inception.order,
     ),
     models.MODELS["resnet"]: Family(
         layouts={
