@@ -60,5 +60,4 @@ def keras(module: str, options: Mapping[str, Any]) -> str | None:
     else:
         block = _block(name, options) + 1
     layer = f"block{block}_{kind}{number}"
-    step = {"norm": "_bn", "conv": ""}.get(leaf)
-    return f"{layer}/{leaf.removeprefix('conv/')}_kernel" if step is None else layer + step
+    return f"{layer}_bn" if leaf == "norm" else layer
