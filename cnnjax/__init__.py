@@ -1,8 +1,8 @@
 """cnnjax: a functional research framework for convolutional networks in JAX and Flax.
 
-    spec = cnnjax.load("experiments/lenet5_fashion_mnist_12k.py")
-    run = cnnjax.train(spec)
-    run.metrics, run.result, run.model, run.variables
+spec = cnnjax.load("experiments/lenet5_fashion_mnist_12k.py")
+run = cnnjax.train(spec)
+run.metrics, run.result, run.model, run.variables
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +27,8 @@ Source = "str | Path | Mapping[str, Any] | Spec"
 
 def load(source: "str | Path | Mapping[str, Any] | Spec", *, set: Iterable[str] = ()) -> "Spec":
     """Read and check an experiment: a .py or .json file, a run directory or a dict of dicts.
+
+    A bare name that is no file there is one of the experiments that come with the package.
 
     `set` overrides by path, as on the command line: `set=["schedule.seed=3"]`.
     """
@@ -72,7 +74,8 @@ def train(
 
     `model` is a Linen module of your own in place of the spec's model; `data` a mapping with
     x_train, y_train, x_test, y_test in place of its data set. `out` is the run directory, by
-    default runs/<experiment>-<first 8 of the digest>. `progress` shows a bar; by default in a
+    default runs/<experiment>-<first 8 of the digest>, or the run directory that `spec` is, if
+    `set` leaves it the same run. `progress` shows a bar; by default in a
     terminal only. `workers` are processes that read a streamed data set.
     """
     import sys
@@ -82,7 +85,7 @@ def train(
 
     dataset = _dataset(data)
     found = training.load(spec, overrides=set, model=model, dataset=dataset)
-    directory = Path(out) if out is not None else Path("runs") / f"{found.name}-{found.digest[:8]}"
+    directory = Path(out) if out is not None else _directory(spec, found)
     shown = sys.stderr.isatty() if progress is None else progress
     variables = training.train(
         found, out=directory, model=model, dataset=dataset, devices=devices,
@@ -108,14 +111,30 @@ def summarize(
 ) -> "Cost":
     """Parameters, MACs, activations, receptive field and memory, per layer and in total.
 
-    `model` is a name, a model dict, a spec or a Linen module; `input_shape` (of one image) is the
-    paper's where it is not given.
+    `model` is a name, a model dict, a spec or a Linen module; `input_shape` (of one image) and
+    `num_classes` are the paper's where they are not given, those of its data set for a spec.
     """
     from cnnjax.cost import summary
+    from cnnjax.spec import Spec
 
     if isinstance(model, str):
         model = {"name": model}
+    if isinstance(model, Spec) and (input_shape is None or num_classes is None):
+        from cnnjax.training.experiment import open_data
+
+        dataset = open_data(model)
+        input_shape = dataset.shape if input_shape is None else input_shape
+        num_classes = dataset.num_classes if num_classes is None else num_classes
     return summary(model, input_shape=input_shape, num_classes=num_classes, batch_size=batch_size)
+
+
+def _directory(source: "str | Path | Mapping[str, Any] | Spec", found: "Spec") -> Path:
+    """Where a run of `found` goes: back to where it was read from, or to its own place in runs/."""
+    if isinstance(source, str | Path) and Path(source).is_dir():
+        here = Path(source)
+        if load(here).digest == found.digest:
+            return here
+    return Path("runs") / f"{found.name}-{found.digest[:8]}"
 
 
 def _dataset(data: "DataSet | Mapping[str, np.ndarray] | None") -> "DataSet | None":

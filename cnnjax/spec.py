@@ -15,12 +15,15 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 
+from cnnjax import shipped
 from cnnjax.errors import SpecError, did_you_mean
 from cnnjax.schema import Schema, Section, check_section
 
 REQUIRED = ("model", "dataset", "schedule")
 OPTIONAL = ("paper", "ablation")
 DURATIONS = ("epochs", "steps", "examples")
+# What spec.json holds beside the experiment itself.
+BESIDE = ("experiment", "doc", "digest", "derived")
 # What may differ between two directories of the same run: where the data lie, what the experiment
 # is compared with, and how often it is looked at.
 NOT_IN_DIGEST = {
@@ -34,12 +37,14 @@ class Spec:
     """A checked experiment with its defaults filled in; cannot be changed, only replaced.
 
     `text` is its canonical JSON, the only state; `model`, `dataset`, .. are fresh copies of it.
-    `where` is the file it came from and `doc` that file's docstring.
+    `where` is the file it came from, `doc` that file's docstring; `called` is the experiment's name
+    where a run directory says it.
     """
 
     text: str
     where: str = "spec"
     doc: str = ""
+    called: str = ""
 
     def __getattr__(self, name: str) -> Any:
         if name in (*REQUIRED, *OPTIONAL):
@@ -48,8 +53,8 @@ class Spec:
 
     @property
     def name(self) -> str:
-        """The experiment's name: its file without folder and suffix."""
-        return Path(self.where).stem
+        """The experiment's name: its file without folder and suffix, as its runs keep it."""
+        return self.called or Path(self.where).stem
 
     @property
     def digest(self) -> str:
@@ -67,7 +72,9 @@ class Spec:
 
     def to_json(self, **derived: Any) -> str:
         """The contents of spec.json; `derived` facts stand beside and are not read back."""
-        content = {**self.to_dict(), "doc": self.doc, "digest": self.digest}
+        content = {
+            **self.to_dict(), "experiment": self.name, "doc": self.doc, "digest": self.digest
+        }  # fmt: skip
         return json.dumps(content | ({"derived": derived} if derived else {}), indent=2) + "\n"
 
 
@@ -88,6 +95,7 @@ class Source:
     content: dict[str, Any]
     where: str = "spec"
     doc: str = ""
+    called: str = ""
 
 
 def read(source: "str | Path | Mapping[str, Any] | Spec | Source") -> Source:
@@ -96,14 +104,18 @@ def read(source: "str | Path | Mapping[str, Any] | Spec | Source") -> Source:
         case Source():
             return source
         case Spec():
-            return Source(source.to_dict(), source.where, source.doc)
+            return Source(source.to_dict(), source.where, source.doc, source.called)
         case Mapping():
             return Source(dict(source))
     path = Path(source)
     if path.is_dir():
         path = path / "spec.json"
+        if not path.exists():
+            raise SpecError(f"{source}: is a folder without spec.json, so it is no run directory.")
+    elif not path.exists() and path.name in shipped.experiments() and path.parent == Path():
+        path = shipped.find(path.name)
     content, doc = _read(path, str(source))
-    return Source(content, str(source), doc)
+    return Source(content, str(source), doc, content.get("experiment", ""))
 
 
 def load(
@@ -118,7 +130,7 @@ def load(
     """
     found = read(source)
     where = found.where
-    content = {k: v for k, v in found.content.items() if k not in ("doc", "digest", "derived")}
+    content = {k: v for k, v in found.content.items() if k not in BESIDE}
     for key in content:
         if key not in (*REQUIRED, *OPTIONAL):
             hint = did_you_mean(key, (*REQUIRED, *OPTIONAL), label="Known names")
@@ -139,7 +151,7 @@ def load(
     if "ablation" in content:
         section = Section(keys=_ablation)
         checked["ablation"] = check_section(section, content["ablation"], f"{where}: ablation")
-    return Spec(_canonical(checked), where, found.doc)
+    return Spec(_canonical(checked), where, found.doc, found.called)
 
 
 def _canonical(content: Any) -> str:
@@ -151,7 +163,9 @@ def _read(path: Path, where: str) -> tuple[dict[str, Any], str]:
         text = path.read_text()
     except FileNotFoundError:
         near = [p.name for p in path.parent.glob("*") if p.suffix in (".py", ".json")]
-        hint = f" {did_you_mean(path.name, near, label='Files there')}" if near else ""
+        known = shipped.experiments() if path.suffix == "" and path.parent == Path() else near
+        label = "Files there" if known is near else "Shipped experiments"
+        hint = f" {did_you_mean(path.name, known, label=label)}" if known else ""
         raise SpecError(f"{where}: no such experiment file.{hint}") from None
     except OSError as error:
         raise SpecError(f"{where}: cannot be read: {error.strerror}.") from None

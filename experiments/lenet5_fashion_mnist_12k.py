@@ -1,0 +1,13 @@
+"""LeNet-5 with rectifiers and max pooling on 12,000 images of Fashion-MNIST, which come along.
+
+cnnjax train lenet5_fashion_mnist_12k
+"""
+
+model = {"name": "lenet5", "variant": "modern"}
+dataset = {"name": "fashion_mnist_12k", "batch_size": 64, "normalize": "fashion_mnist"}
+schedule = {
+    "epochs": 10,
+    "optimizer": {"name": "adamw", "weight_decay": 0.01},
+    "learning_rate": {"name": "cosine", "value": 2e-3, "warmup": 0.05},
+    "seed": 0,
+}
