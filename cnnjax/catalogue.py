@@ -1,0 +1,85 @@
+"""What there is to choose from: every table, with each entry's first line and its options."""
+
+import functools
+import inspect
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cnnjax import data, schema, shipped
+from cnnjax.errors import SpecError, did_you_mean
+from cnnjax.models import MODELS
+from cnnjax.training.losses import LOSSES
+from cnnjax.training.optim import LEARNING_RATES, OPTIMIZERS
+
+# Kind -> (table, number of leading arguments that the framework gives).
+TABLES: dict[str, tuple[schema.Table, int]] = {
+    "models": (MODELS, 0),
+    "datasets": (data.DATASETS, 1),
+    "augments": (data.AUGMENTS, 0),
+    "losses": (LOSSES, 0),
+    "optimizers": (OPTIMIZERS, 1),
+    "learning_rates": (LEARNING_RATES, 1),
+}
+KINDS = (*TABLES, "experiments")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One keyword of a factory: its type in words and its default ("" where it must be given)."""
+
+    name: str
+    type: str
+    default: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a table: `about` is the first line of the docstring, `doc` the whole."""
+
+    name: str
+    about: str
+    doc: str = ""
+    options: tuple[Option, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def entries(kind: str) -> list[Entry]:
+    """Every entry of one of KINDS, in the table's own order."""
+    if kind == "experiments":
+        return [Entry(name, shipped.about(path)) for name, path in shipped.experiments().items()]
+    if kind not in TABLES:
+        raise SpecError(f"list: unknown kind '{kind}'. {did_you_mean(kind, KINDS, label='Kinds')}")
+    table, context = TABLES[kind]
+    return [_entry(name, factory, context) for name, factory in table.items()]
+
+
+def entry(kind: str, name: str) -> Entry:
+    """The entry called `name`."""
+    found = {e.name: e for e in entries(kind)}
+    if name not in found:
+        hint = did_you_mean(name, found, label="Known names")
+        raise SpecError(f"list {kind}: unknown name '{name}'. {hint}")
+    return found[name]
+
+
+def _entry(name: str, factory: schema.Factory, context: int) -> Entry:
+    target, bound = factory, ""
+    if isinstance(factory, functools.partial):
+        target = factory.func
+        given = ", ".join(f"{k}={v!r}" for k, v in factory.keywords.items())
+        bound = f"{target.__name__} with {given}: "
+    doc = inspect.getdoc(target) or ""
+    options = tuple(
+        Option(key, schema.describe(o.hint), _written(o.default))
+        for key, o in schema.options_of(factory, context)[0].items()
+    )
+    return Entry(name, bound + doc.partition("\n")[0].rstrip("."), doc, options)
+
+
+def _written(default: Any) -> str:
+    if default is inspect.Parameter.empty:
+        return ""
+    # A tuple is a list in an experiment file.
+    return repr(default) if not isinstance(default, tuple) else repr(list(default))

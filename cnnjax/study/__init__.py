@@ -1,0 +1,1 @@
+"""What is made of runs: it reads their directories, and knows nothing of how they were trained."""
