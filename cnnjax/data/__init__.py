@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from cnnjax.data.augment import AUGMENTS, NORMALIZE, augment_batch, normalize, normalizer
+from cnnjax.data.augment import AUGMENTS, NORMALIZE, Augment, augment_batch, normalize, normalizer
 from cnnjax.data.folder import folder
 from cnnjax.data.loaders import Batch, Batches, Resident, Streaming, fits
 from cnnjax.data.order import eval_batches, indices, positions, steps_for_epochs
@@ -44,6 +44,7 @@ __all__ = [
     "DATASETS",
     "NORMALIZE",
     "ArraySplit",
+    "Augment",
     "Batch",
     "Batches",
     "DataSet",

@@ -1,6 +1,6 @@
 """Split strings as TFDS writes them, for the sets that TFDS does not read.
 
-`train`, `train[:90%]`, `train[100:-100]`, `test[-20%:]`, `train[7]` (one example), `all`, and sums
+`train`, `train[:90%]`, `train[100:-100]`, `test[-20%:]`, `all`, and sums
 of them with `+`. A percentage is rounded to the nearest example, as TFDS does, so `train[:90%]` and
 `train[90%:]` never overlap and never leave one out.
 """
@@ -49,8 +49,6 @@ def _part(piece: str, split: str, sizes: Mapping[str, int]) -> list[tuple[str, i
 
 def _interval(bounds: str, piece: str, size: int) -> tuple[int, int]:
     ends = [bound.strip() for bound in bounds.split(":")]
-    if len(ends) == 1 and re.fullmatch(r"\d+", ends[0]):
-        return _checked(int(ends[0]), int(ends[0]) + 1, piece, size)
     if len(ends) != 2 or not any(ends):
         raise DataError(f"split '{piece}': expected [start:stop], got [{bounds}].")
     low = _bound(ends[0], piece, size) if ends[0] else 0
