@@ -7,6 +7,7 @@ from cnnjax.data.folder import folder
 from cnnjax.data.loaders import Batch, Batches, Resident, Streaming, fits
 from cnnjax.data.order import eval_batches, indices, positions, steps_for_epochs
 from cnnjax.data.shipped import digits, fashion_mnist_12k
+from cnnjax.data.show import show
 from cnnjax.data.sources import ArraySplit, DataSet, Split, arrays, from_arrays
 from cnnjax.data.tfds import (
     cifar10,
@@ -62,6 +63,7 @@ __all__ = [
     "normalize",
     "normalizer",
     "positions",
+    "show",
     "steps_for_epochs",
     "tfds_dataset",
 ]

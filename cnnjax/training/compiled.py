@@ -1,6 +1,6 @@
 """From an experiment to what runs on the devices: the compiled step, and the evaluators."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -32,10 +32,12 @@ class Parts:
     loss: Loss
     optimizer: optax.GradientTransformation
     rate: Schedule
+    augments: Sequence[data.Augment]
     prepare: Prepare
 
     @classmethod
     def of(cls, experiment: Experiment, mesh: Mesh) -> "Parts":
+        """Every factory called. Raises SpecError where one finds its options at odds."""
         schedule = experiment.spec.schedule
         where = f"{experiment.spec.where}: schedule"
         optimizer, rate = build_optimizer(schedule, experiment.steps, where)
@@ -46,6 +48,10 @@ class Parts:
             loss=construct(LOSSES, schedule["loss"], f"{where}.loss"),
             optimizer=optimizer,
             rate=rate,
+            augments=[
+                construct(data.AUGMENTS, a, f"{experiment.spec.where}: dataset.augment[{i}]")
+                for i, a in enumerate(experiment.spec.dataset["augment"])
+            ],
             prepare=lambda images: normalize(images).astype(experiment.dtype),
         )
 
@@ -79,14 +85,10 @@ class Parts:
     def step(self, feed: Feed) -> Compiled:
         """One training step as a function of (state, *inputs of the feed)."""
         x = self.experiment
-        augments = [
-            construct(data.AUGMENTS, a, f"{x.spec.where}: dataset.augment[{i}]")
-            for i, a in enumerate(x.spec.dataset["augment"])
-        ]
         return feed.lift(
             partial(
                 train_step, module=x.module, loss=self.loss, optimizer=self.optimizer,
-                augment=partial(data.augment_batch, augments), prepare=self.prepare,
+                augment=partial(data.augment_batch, self.augments), prepare=self.prepare,
                 ema=x.spec.schedule["ema"], log_every=x.log_every,
             )
         )  # fmt: skip

@@ -13,15 +13,15 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from cnnjax.cost import cost
 from cnnjax.data import DataSet
 from cnnjax.errors import RunError, SpecError
 from cnnjax.spec import Spec
 from cnnjax.training.checkpoint import Checkpoints
 from cnnjax.training.compiled import Parts
 from cnnjax.training.evaluate import Evaluator
-from cnnjax.training.experiment import Experiment, resolve
+from cnnjax.training.experiment import resolve
 from cnnjax.training.mesh import data_mesh
+from cnnjax.training.outline import derived
 from cnnjax.training.pictures import curves
 from cnnjax.training.progress import Reporter, Silent
 from cnnjax.training.runlog import RunLog, event_writer, read_rows
@@ -60,34 +60,19 @@ def train(
             f"{spec.where}: dataset.batch_size: {experiment.batch_size} does not divide over"
             f" {mesh.devices.size} devices."
         )
+    parts = Parts.of(experiment, mesh)
     log = RunLog(out)
-    begun = log.open(spec, _derived(experiment))
+    begun = log.open(spec, derived(experiment))
     if begun and (out / "result.json").exists():
         return None
     log.environment(mesh=[str(d) for d in mesh.devices.flat])
-    session = _Session(Parts.of(experiment, mesh), log, reporter or Silent(), workers)
+    session = _Session(parts, log, reporter or Silent(), workers)
     session.events = event_writer(log) if tensorboard else None
     with _signals(session):
         try:
             return session.run()
         finally:
             session.close()
-
-
-def _derived(experiment: Experiment) -> dict[str, Any]:
-    """Facts that follow from the spec and the data: kept in spec.json for whoever reads it."""
-    return {
-        "steps": experiment.steps,
-        "steps_per_epoch": experiment.steps_per_epoch,
-        "num_classes": experiment.dataset.num_classes,
-        "class_names": list(experiment.dataset.class_names),
-        "input_shape": list(experiment.dataset.shape),
-        "splits": {
-            key: {"split": name, "examples": len(experiment.splits[key])}
-            for key, name in experiment.split_names.items()
-        },
-        "cost": cost(experiment.module, experiment.dataset.shape).to_dict()["totals"],
-    }
 
 
 class _Session:

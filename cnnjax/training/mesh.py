@@ -33,6 +33,11 @@ def stretch_of(mesh: Mesh) -> int:
     return STRETCH.get(mesh.devices.flat[0].platform, 1)
 
 
+def is_first() -> bool:
+    """Whether this is the process of its job that writes and prints."""
+    return jax.process_index() == 0
+
+
 def join_cluster() -> bool:
     """Join the other processes of this job where the environment says there are any.
 

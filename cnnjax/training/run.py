@@ -52,6 +52,27 @@ class Run:
         """The rows of timing.jsonl."""
         return read_rows(self.path / "timing.jsonl")
 
+    def to_dict(self) -> dict[str, Any]:
+        """Where the run is, its result and the last scores of each split, as plain values."""
+        result = self.result
+        scores = {row["split"]: row for row in self.metrics}
+        if result:
+            scores[result["split"]] = result
+        return {
+            "experiment": self.spec.name,
+            "digest": self.spec.digest,
+            "directory": str(self.path),
+            "result": result,
+            "scores": list(scores.values()),
+            "pictures": [str(path) for path in sorted(self.path.glob("*.png"))],
+        }
+
+    @property
+    def model_dict(self) -> dict[str, Any]:
+        """The spec's model with the classes and input shape of its data set filled in."""
+        facts = {key: self.derived[key] for key in ("num_classes", "input_shape")}
+        return facts | self.spec.model
+
     @property
     def derived(self) -> dict[str, Any]:
         """What followed from spec and data: steps, class names, sizes, cost."""
