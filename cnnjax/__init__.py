@@ -85,7 +85,7 @@ def train(
 
     dataset = _dataset(data)
     found = training.load(spec, overrides=set, model=model, dataset=dataset)
-    directory = Path(out) if out is not None else _directory(spec, found)
+    directory = Path(out) if out is not None else directory_of(spec, found)
     shown = sys.stderr.isatty() if progress is None else progress
     variables = training.train(
         found, out=directory, model=model, dataset=dataset, devices=devices,
@@ -128,7 +128,7 @@ def summarize(
     return summary(model, input_shape=input_shape, num_classes=num_classes, batch_size=batch_size)
 
 
-def _directory(source: "str | Path | Mapping[str, Any] | Spec", found: "Spec") -> Path:
+def directory_of(source: "str | Path | Mapping[str, Any] | Spec", found: "Spec") -> Path:
     """Where a run of `found` goes: back to where it was read from, or to its own place in runs/."""
     if isinstance(source, str | Path) and Path(source).is_dir():
         here = Path(source)

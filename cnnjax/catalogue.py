@@ -2,12 +2,15 @@
 
 import functools
 import inspect
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from cnnjax import data, schema, shipped
+from cnnjax import data, schema, shipped, spec
 from cnnjax.errors import SpecError, did_you_mean
 from cnnjax.models import MODELS
+from cnnjax.training.experiment import load
 from cnnjax.training.losses import LOSSES
 from cnnjax.training.optim import LEARNING_RATES, OPTIMIZERS
 
@@ -45,6 +48,26 @@ class Entry:
         return asdict(self)
 
 
+def contents() -> dict[str, list[str]]:
+    """Kind -> names."""
+    return {kind: [e.name for e in entries(kind)] for kind in KINDS}
+
+
+def model_or_experiment(name: str, overrides: Iterable[str]) -> dict[str, Any] | spec.Spec:
+    """The model dict of a model's name and bare options, or an experiment with its overrides.
+
+    A name in the table of models, or "package.module:factory", is a model.
+    """
+    if name in MODELS or (":" in name and not Path(name).exists()):
+        return {"name": name, **spec.bare_options(overrides)}
+    if Path(name).suffix or Path(name).exists() or name in shipped.experiments():
+        return load(name, overrides=overrides)
+    known = [*MODELS, *shipped.experiments()]
+    raise SpecError(
+        f"no model or experiment '{name}'. {did_you_mean(name, known, label='Known names')}"
+    )
+
+
 def entries(kind: str) -> list[Entry]:
     """Every entry of one of KINDS, in the table's own order."""
     if kind == "experiments":
@@ -65,17 +88,17 @@ def entry(kind: str, name: str) -> Entry:
 
 
 def _entry(name: str, factory: schema.Factory, context: int) -> Entry:
-    target, bound = factory, ""
-    if isinstance(factory, functools.partial):
-        target = factory.func
-        given = ", ".join(f"{k}={v!r}" for k, v in factory.keywords.items())
-        bound = f"{target.__name__} with {given}: "
+    target: Any = factory.func if isinstance(factory, functools.partial) else factory
     doc = inspect.getdoc(target) or ""
+    about = doc.partition("\n")[0].rstrip(".")
+    if isinstance(factory, functools.partial):
+        given = ", ".join(f"{k}={v!r}" for k, v in factory.keywords.items())
+        about = f"{target.__name__} with {given}"
     options = tuple(
         Option(key, schema.describe(o.hint), _written(o.default))
         for key, o in schema.options_of(factory, context)[0].items()
     )
-    return Entry(name, bound + doc.partition("\n")[0].rstrip("."), doc, options)
+    return Entry(name, about, doc, options)
 
 
 def _written(default: Any) -> str:

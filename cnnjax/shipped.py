@@ -41,6 +41,20 @@ def find(name: str) -> Path:
     return found[name]
 
 
+def start(name: str, like: str) -> Path:
+    """Write `name`.py, started from the shipped experiment `like`; refuses to overwrite."""
+    path = Path(name) if name.endswith(".py") else Path(f"{name}.py")
+    text = started_from(like, path)
+    if not path.parent.is_dir():
+        raise SpecError(f"{path}: there is no folder {path.parent}.")
+    try:
+        with path.open("x") as file:
+            file.write(text)
+    except FileExistsError:
+        raise SpecError(f"{path}: is there already. Choose another name.") from None
+    return path
+
+
 def started_from(like: str, path: Path) -> str:
     """The text of a new experiment file `path`: the dicts of the shipped experiment `like`.
 
@@ -58,8 +72,7 @@ def started_from(like: str, path: Path) -> str:
             case ast.Assign(targets=[ast.Name(id=name)]) if name in _NOTES:
                 own = [f"# {_NOTES[name].format(model=_name_of(node.value))}", *own]
         kept += [*before, *own]
-    file = path.with_suffix(".py")
-    return f"{_HEADER.format(file=file, like=like)}\n{'\n'.join(kept).strip()}\n"
+    return f"{_HEADER.format(file=path, like=like)}\n{'\n'.join(kept).strip()}\n"
 
 
 def _name_of(node: ast.expr) -> str:
@@ -74,7 +87,7 @@ _HEADER = '''"""What is tried here, and why: one line. Then what came out, when 
     cnnjax train {file}
     cnnjax train {file} --set schedule.seed=1
 
-Started from the shipped experiment {like}. Three dicts say everything; they are plain values,
-and nothing of cnnjax is imported. A name written "package.module:factory" is one of your own.
+Started from {like}. Three dicts of plain values say everything; nothing of cnnjax is imported.
+A name written "package.module:factory" is a factory of your own.
 """
 '''

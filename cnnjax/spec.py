@@ -236,6 +236,25 @@ def parse_override(text: str) -> tuple[list[str], Any]:
     return path.strip().split("."), _plain(literal, f"--set {text}")
 
 
+def bare_options(overrides: Iterable[str]) -> dict[str, Any]:
+    """`["depth=50", "stem=small"]` -> {"depth": 50, "stem": "small"}: one dict's own options."""
+    found: dict[str, Any] = {}
+    for text in overrides:
+        path, value = parse_override(text)
+        if len(path) > 1:
+            raise SpecError(f"--set {text}: expected KEY=VALUE, a bare option such as depth=50.")
+        found[path[0]] = value
+    return found
+
+
+def shape_of(text: str) -> tuple[int, ...]:
+    """`"28x28x1"` -> (28, 28, 1): the shape of one image, channels last."""
+    parts = text.lower().split("x")
+    if not 2 <= len(parts) <= 4 or not all(p.strip().isdecimal() and int(p) for p in parts):
+        raise SpecError(f"--input {text}: expected sizes and channels, such as 28x28x1 or 64x3.")
+    return tuple(int(p) for p in parts)
+
+
 def _override(content: dict[str, Any], text: str) -> None:
     path, value = parse_override(text)
     where = f"--set {text}"

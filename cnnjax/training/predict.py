@@ -17,7 +17,7 @@ from cnnjax.training.run import Run
 
 
 def predict(run: Run, paths: Sequence[str | Path], *, top: int = 5) -> list[dict[str, Any]]:
-    """The `top` classes of each picture: {"image": .., "classes": [{"name": .., "probability": ..}]}.
+    """The `top` classes of each picture, likeliest first, with their names and probabilities.
 
     A picture becomes what the run's data set holds: its colours are turned to grey where the
     network has one channel (and grey is repeated where it has three), the largest centred

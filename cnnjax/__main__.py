@@ -1,0 +1,314 @@
+"""The command line. A command parses, calls one function and shows what came back.
+
+Nothing heavy is imported before a command runs, so that `cnnjax --help` answers at once. Exit
+codes: 0 done, 1 the run failed, 2 bad input, 128 + n stopped by signal n.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer import Argument, Option
+
+import cnnjax
+from cnnjax import terminal
+from cnnjax.errors import CnnjaxError, RunError
+
+app = typer.Typer(
+    name="cnnjax",
+    help="Convolutional networks in JAX and Flax, from an experiment file to a run directory.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Prepare data sets, and look at them.", no_args_is_help=True)
+weights_app = typer.Typer(
+    help="Weights of torchvision, timm and Keras, in and out.", no_args_is_help=True
+)
+app.add_typer(data_app, name="data")
+app.add_typer(weights_app, name="weights")
+
+File = Annotated[
+    str, Argument(metavar="FILE", help="Experiment: .py, .json, run directory or shipped name.")
+]
+Set = Annotated[
+    list[str] | None, Option("--set", metavar="PATH=VALUE", help="Override, schedule.seed=3.")
+]
+Bare = Annotated[
+    list[str] | None, Option("--set", metavar="KEY=VALUE", help="An option, depth=50.")
+]
+Json = Annotated[bool, Option("--json", help="Print JSON on stdout and nothing else.")]
+DataDir = Annotated[
+    str | None, Option("--data-dir", metavar="DIR", help="Where data sets are prepared.")
+]
+RunDir = Annotated[Path, Argument(metavar="RUN", help="A run directory.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"cnnjax {cnnjax.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None: ...
+
+
+@app.command()
+def new(
+    name: Annotated[str, Argument(help="The new file's name; .py is added.")],
+    like: Annotated[
+        str, Option(help="The shipped experiment to start from: cnnjax list experiments.")
+    ] = "lenet5_fashion_mnist_12k",
+) -> None:
+    """Write a commented experiment file to start from."""
+    from cnnjax import shipped
+
+    path = shipped.start(name, like)
+    terminal.say(f"Wrote {path}. Train it: cnnjax train {path}")
+
+
+@app.command()
+def check(file: File, set_: Set = None, data_dir: DataDir = None, json: Json = False) -> None:
+    """Say what an experiment would run, without compiling anything."""
+    from cnnjax.training.outline import outline
+
+    spec = cnnjax.load(file, set=_overrides(set_, data_dir))
+    terminal.answer(outline(spec, cnnjax.directory_of(file, spec)), json, terminal.outline)
+
+
+@app.command()
+def train(
+    file: File,
+    set_: Set = None,
+    out: Annotated[
+        Path | None, Option(metavar="DIR", help="The run directory; by default in runs/.")
+    ] = None,
+    data_dir: DataDir = None,
+    workers: Annotated[int, Option(min=0, help="Processes that read a streamed data set.")] = 0,
+    tensorboard: Annotated[bool, Option(help="Write TensorBoard events too.")] = False,
+    quiet: Annotated[bool, Option("--quiet", "-q", help="No progress.")] = False,
+    json: Json = False,
+) -> None:
+    """Train, or go on with what the run directory holds; a finished run shows its result."""
+    from cnnjax.training import mesh
+
+    mesh.join_cluster()
+    run = cnnjax.train(
+        file, set=_overrides(set_, data_dir), out=out, workers=workers, tensorboard=tensorboard,
+        progress=not quiet,
+    )  # fmt: skip
+    if mesh.is_first():
+        terminal.answer(run.to_dict(), json, terminal.run)
+
+
+@app.command("eval")
+def evaluate(
+    run: RunDir,
+    split: Annotated[str, Option(help="train, validation, test or a split string.")] = "test",
+    json: Json = False,
+) -> None:
+    """Score a run's reported network on a split."""
+    row = cnnjax.evaluate(run, split)
+    terminal.answer({"run": str(run), "split": split, **row}, json, terminal.scores)
+
+
+@app.command()
+def predict(
+    run: RunDir,
+    images: Annotated[list[str], Argument(metavar="IMAGE...", help="Picture files.")],
+    top: Annotated[int, Option(min=1, help="How many classes.")] = 5,
+    json: Json = False,
+) -> None:
+    """Name the likeliest classes of pictures.
+
+    A picture is turned to the run's channels, cut to the largest centred part of the input's
+    aspect, resized and normalised as the run's data were. Light and dark are not swapped.
+    """
+    from cnnjax.training import Run
+    from cnnjax.training.predict import predict
+
+    terminal.answer(predict(Run(run), images, top=top), json, terminal.predictions)
+
+
+@app.command()
+def summary(
+    model: Annotated[
+        str, Argument(metavar="MODEL_OR_FILE", help="A model's name, or an experiment.")
+    ],
+    set_: Annotated[
+        list[str] | None,
+        Option(
+            "--set", metavar="K=V",
+            help="depth=50 for a model's name, model.depth=50 for an experiment.",
+        ),
+    ] = None,
+    input_: Annotated[
+        str | None, Option("--input", metavar="HxWxC", help="Image size, 28x28x1.")
+    ] = None,
+    classes: Annotated[int | None, Option(min=1, help="Number of classes.")] = None,
+    batch: Annotated[int, Option(min=1, help="Batch size for the memory of training.")] = 1,
+    json: Json = False,
+) -> None:  # fmt: skip
+    """Count parameters, multiply-adds, activations and receptive field, layer by layer."""
+    from cnnjax import catalogue
+    from cnnjax.spec import shape_of
+
+    cost = cnnjax.summarize(
+        catalogue.model_or_experiment(model, set_ or []), num_classes=classes, batch_size=batch,
+        input_shape=shape_of(input_) if input_ else None,
+    )  # fmt: skip
+    terminal.answer(cost.to_dict(), json, terminal.cost)
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[
+        str | None,
+        Argument(help="models, datasets, augments, losses, optimizers, learning_rates,"
+                 " experiments."),
+    ] = None,
+    name: Annotated[str | None, Argument(help="One entry, with its options.")] = None,
+    json: Json = False,
+) -> None:  # fmt: skip
+    """Show what there is to choose from."""
+    from cnnjax import catalogue
+
+    if kind is None:
+        terminal.answer(catalogue.contents(), json, terminal.contents)
+    elif name is None:
+        terminal.answer([e.to_dict() for e in catalogue.entries(kind)], json, terminal.entries)
+    else:
+        terminal.answer(catalogue.entry(kind, name).to_dict(), json, terminal.entry)
+
+
+@app.command()
+def runs(
+    folder: Annotated[Path, Argument(metavar="DIR", help="Folder of runs.")] = Path("runs"),
+    json: Json = False,
+) -> None:
+    """List run directories: how far they are and what they reached."""
+    from cnnjax.study.runs import overview
+
+    terminal.answer(overview(folder), json, terminal.runs)
+
+
+@data_app.command()
+def prepare(
+    name: Annotated[str, Argument(help="A TFDS name, such as fashion_mnist or cifar10.")],
+    source: Annotated[
+        str | None, Option("--from", metavar="DIR", help="Where its original files are.")
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Prepare a TFDS data set from its original files, without TensorFlow or the network."""
+    import subprocess
+
+    # In its own process: it puts a stand-in in TensorFlow's place.
+    command = [sys.executable, "-m", "cnnjax.data.prepare", name]
+    given = {"--from": source, "--data-dir": data_dir}
+    options = [word for key, value in given.items() if value for word in (key, value)]
+    raise typer.Exit(subprocess.run([*command, *options]).returncode)
+
+
+Model = Annotated[str, Argument(metavar="MODEL", help="A model's name.")]
+Layout = Annotated[str, Option(help="Whose names: torchvision, timm or keras.")]
+Tensors = Annotated[Path, Argument(metavar="FILE", help="A .safetensors or .npz file.")]
+Reference = Annotated[
+    Path | None,
+    Option(metavar="FILE", help="An .npz of `images` and the `logits` the library gives for them."),
+]
+
+
+@weights_app.command("import")
+def import_(
+    model: Model,
+    file: Tensors,
+    layout: Layout = "torchvision",
+    set_: Bare = None,
+    out: Annotated[
+        Path | None, Option(metavar="FILE", help="Write our variables: .safetensors or .npz.")
+    ] = None,
+    reference: Reference = None,
+    json: Json = False,
+) -> None:
+    """Read another library's weights and certify them: digest, tensors, difference of logits."""
+    from cnnjax.spec import bare_options
+    from cnnjax.weights import exchange
+
+    options = {"name": model, **bare_options(set_ or [])}
+    facts = exchange.take(layout, options, file, out=out, reference=reference)
+    terminal.answer(facts, json, terminal.facts)
+
+
+@weights_app.command()
+def export(
+    run: RunDir,
+    file: Tensors,
+    layout: Layout = "torchvision",
+    json: Json = False,
+) -> None:
+    """Write the weights of a run under another library's names."""
+    from cnnjax.training import Run
+    from cnnjax.weights import exchange
+
+    found = Run(run)
+    facts = exchange.give(layout, found.model_dict, found.variables, file)
+    terminal.answer(facts, json, terminal.facts)
+
+
+@weights_app.command()
+def verify(
+    model: Model,
+    file: Tensors,
+    layout: Layout = "torchvision",
+    set_: Bare = None,
+    reference: Reference = None,
+    tolerance: Annotated[float, Option(help="Largest relative L2 difference of logits.")] = 1e-4,
+    json: Json = False,
+) -> None:
+    """Check that weights load, save back bit for bit and give the library's logits."""
+    from cnnjax.spec import bare_options
+    from cnnjax.weights import exchange
+
+    options = {"name": model, **bare_options(set_ or [])}
+    facts = exchange.verify(layout, options, file, reference=reference, tolerance=tolerance)
+    terminal.answer(facts, json, terminal.facts)
+    raise typer.Exit(0 if facts["verified"] else 1)
+
+
+def _overrides(given: list[str] | None, data_dir: str | None) -> list[str]:
+    return [*(given or []), *([f"dataset.data_dir={data_dir!r}"] if data_dir else [])]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and give its exit code; what a user caused is said without a traceback."""
+    try:
+        app(list(arguments) if arguments is not None else None, prog_name="cnnjax")
+    except CnnjaxError as error:
+        if os.environ.get("CNNJAX_TRACEBACK"):
+            raise
+        terminal.complain(error)
+        return _code(error)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
+    return 0
+
+
+def _code(error: CnnjaxError) -> int:
+    number: Any = getattr(error, "signal", None)
+    if number is not None:
+        return 128 + int(number)
+    return 1 if isinstance(error, RunError) else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""How answers look: tables for people, JSON for programs; messages go to stderr."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+Answer = Any
+"""Plain values, as a command's --json prints them."""
+
+
+def answer(content: Answer, as_json: bool, show: Callable[[Answer], None]) -> None:
+    """Print `content` on stdout, as JSON or as `show` draws it."""
+    if as_json:
+        print(json.dumps(content, indent=2))
+    else:
+        show(content)
+
+
+def say(message: str) -> None:
+    """A line on stderr."""
+    Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(message)
+
+
+def complain(error: Exception) -> None:
+    """An error on stderr: its kind and what it says, in red."""
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{type(error).__name__}: {error}", style="red")
+
+
+def _print(*parts: Any) -> None:
+    # A file or a pipe has no width: do not cut the tables to that of a terminal.
+    width = None if sys.stdout.isatty() else 200
+    console = Console(highlight=False, markup=False, soft_wrap=False, width=width)
+    for part in parts:
+        console.print(part)
+
+
+def _table(columns: str, rows: Iterable[Sequence[Any]], *, wide: str = "") -> Table:
+    """A plain table; names that end in > stand to the right, `wide` is the one that may wrap."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in columns.split():
+        label = name.rstrip(">").replace("_", " ")
+        right = name.endswith(">")
+        table.add_column(label, justify="right" if right else "left", no_wrap=name != wide)
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    return table
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case bool() | str():
+            return str(value)
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:.4f}"
+    return "x".join(map(str, value))
+
+
+def run(content: dict[str, Any]) -> None:
+    """What a run reached, and where its files are."""
+    rows = [
+        (r["split"], r["top1"], r.get("top5"), r["loss"], r.get("n"), r["step"])
+        for r in content["scores"]
+    ]
+    _print(
+        f"{content['experiment']}  digest {content['digest'][:8]}",
+        _table("split top-1> top-5> loss> images> step>", rows),
+        "",
+        f"run       {content['directory']}",
+        *(f"picture   {path}" for path in content["pictures"]),
+    )
+
+
+def scores(content: dict[str, Any]) -> None:
+    row = (content["split"], content["top1"], content.get("top5"), content["loss"], content["n"])
+    _print(_table("split top-1> top-5> loss> images>", [row]))
+
+
+def outline(content: dict[str, Any]) -> None:
+    cost = content["cost"]
+    size = "x".join(map(str, content["input_shape"]))
+    splits = ", ".join(
+        f"{role} {part['examples']:,} ('{part['split']}')"
+        for role, part in content["splits"].items()
+    )
+    length = f"{content['steps']:,} ({content['steps_per_epoch']:,} an epoch)"
+    lines = {
+        "experiment": f"{content['experiment']}, digest {content['digest'][:8]}",
+        "model": content["model"],
+        "parameters": f"{cost['params']['trainable']:,}, {cost['weight_mib']:.2f} MiB",
+        "multiply-adds": f"{cost['macs']:,} an image",
+        "data set": f"{content['dataset']}: {size}, {content['num_classes']} classes",
+        "splits": splits,
+        "steps": f"{length}, batch {content['batch_size']}",
+        "run directory": content["directory"],
+    }
+    _print(*(f"{key:<14}{value}" for key, value in lines.items()))
+
+
+def cost(content: dict[str, Any]) -> None:
+    total = content["totals"]
+    rows = [
+        (r["name"], r["kind"], r["output_shape"], r["params"], r["macs"], r["activations"],
+         r["receptive_field"], r["stride"])
+        for r in content["layers"]
+    ]  # fmt: skip
+    table = _table(
+        "layer kind output> parameters> MACs> activations> receptive_field> stride>", rows
+    )
+    params = total["params"]
+    beside = [
+        f"{value:,} {label}"
+        for key, label in (("auxiliary", "in auxiliary heads"), ("fixed", "fixed"),
+                           ("batch_stats", "running statistics"))
+        if (value := params[key])
+    ]  # fmt: skip
+    lines = {
+        "parameters": ", ".join([f"{params['trainable']:,}", *beside]),
+        "weights": f"{total['weight_mib']:.2f} MiB in float32",
+        "multiply-adds": f"{total['macs']:,} an image (padded taps counted)",
+        "activations": f"{total['activations']:,} an image",
+    }
+    if total.get("training_mib") is not None:
+        lines["training"] = f"{total['training_mib']:.2f} MiB at batch {total['batch_size']}"
+    _print(table, "", *(f"{key:<15}{value}" for key, value in lines.items()))
+
+
+def predictions(content: list[dict[str, Any]]) -> None:
+    rows = [
+        (found["image"] if place == 0 else "", c["name"], c["probability"])
+        for found in content
+        for place, c in enumerate(found["classes"])
+    ]
+    _print(_table("image class probability>", rows))
+
+
+def facts(content: dict[str, Any]) -> None:
+    """Names and values, one a line."""
+    width = max(map(len, content)) + 2
+    _print(*(f"{key.replace('_', ' '):<{width}}{value}" for key, value in content.items()))
+
+
+def contents(content: dict[str, list[str]]) -> None:
+    _print(*(f"{kind:<16}{', '.join(names)}" for kind, names in content.items()))
+    say("\nMore of each: cnnjax list KIND, cnnjax list KIND NAME.")
+
+
+def entries(content: list[dict[str, Any]]) -> None:
+    _print(_table("name about", [(e["name"], e["about"]) for e in content], wide="about"))
+
+
+def entry(content: dict[str, Any]) -> None:
+    """One table entry: its docstring and its options."""
+    _print(content["doc"] or content["about"])
+    if content["options"]:
+        rows = [(o["name"], o["default"], o["type"]) for o in content["options"]]
+        _print("", _table("option default type", rows, wide="type"))
+
+
+def runs(content: list[dict[str, Any]]) -> None:
+    rows = [
+        (r["directory"], r["experiment"], r["digest"][:8], r["seed"],
+         f"{r['step']:,}/{r['steps']:,}", r["state"], r.get("split"), r.get("top1"))
+        for r in content
+    ]  # fmt: skip
+    _print(_table("run experiment digest seed> step> state split top-1>", rows))
