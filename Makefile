@@ -1,0 +1,39 @@
+# make demo   a virtual environment, the package, and a first network trained on bundled images
+# make test   the test suite;  make lint   style and types;  make bench   side by side with peers
+
+DEMO := lenet5_fashion_mnist_12k
+# Passed on to the demo, such as DEMO_SET="--set schedule.epochs=1".
+DEMO_SET :=
+# Test processes; each compiles for itself.
+TEST_PROCESSES := 2
+
+PYTHON := .venv/bin/python
+STAMP := .venv/.installed
+# The first Python that is new enough; pyenv follows .python-version by itself.
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 12))
+
+.PHONY: demo test lint bench
+
+demo: $(STAMP)
+	$(PYTHON) -m cnnjax train $(DEMO) $(DEMO_SET)
+
+test: $(STAMP)
+	$(PYTHON) -m pytest -n $(TEST_PROCESSES) --dist worksteal
+
+lint: $(STAMP)
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy
+
+bench: $(STAMP)
+	for file in tests/benchmarks/*.py; do $(PYTHON) $$file || exit 1; done
+
+$(STAMP): pyproject.toml
+	@found=; for python in python3.12 python3.13 python3.14 python3 python; do \
+	  if $$python -c '$(NEW_ENOUGH)' 2>/dev/null; then found=$$python; break; fi; done; \
+	if [ -z "$$found" ]; then \
+	  echo "cnnjax needs Python 3.12 or newer, and none is on the PATH. With pyenv:" >&2; \
+	  echo "    pyenv install $$(cat .python-version)" >&2; exit 1; fi; \
+	$$found -m venv .venv
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
