@@ -48,6 +48,14 @@ def test_conv_is_its_definition(drawn, channels, fill):
     np.testing.assert_allclose(y, wanted, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("window", "stride", "wanted"), [(2, 1, [3, 5, 7, 4]), (3, 2, [6, 7]), (4, 1, [6, 10, 9, 7])]
+)
+def test_same_padding_puts_the_odd_element_after(window, stride, wanted):
+    x, kernel = jnp.arange(1.0, 5).reshape(1, 4, 1), jnp.ones((window, 1, 1))
+    assert ops.conv(x, kernel, stride=stride).ravel().tolist() == wanted
+
+
 def test_the_signal_of_the_textbook_gives_its_steps():
     x = jnp.array([0, 0, 0, 0, 1, 2, 3, 3.0]).reshape(1, 8, 1)
     kernel = jnp.array([-1, 1.0]).reshape(2, 1, 1)
