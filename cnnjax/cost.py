@@ -111,9 +111,8 @@ def cost(
 
     Raises ShapeError where a map vanishes.
     """
-    variables = variables_of(module, input_shape)
-    traced = _Trace(module, variables, input_shape)
-    params = parameters(variables)
+    traced = _Trace(module, input_shape)
+    variables = traced.variables
     rows = traced.rows()
     own = [row for row in rows if not _auxiliary(row.name.split("/"))]
     macs, activations = sum(r.macs for r in own), sum(r.activations for r in own)
@@ -123,7 +122,7 @@ def cost(
         if not _auxiliary(path)
     ]
     totals = Totals(
-        params=params,
+        params=parameters(variables),
         macs=macs,
         activations=activations,
         macs_auxiliary=sum(r.macs for r in rows) - macs,
@@ -133,7 +132,7 @@ def cost(
         training_mib=(
             training_bytes(module, variables, input_shape, batch_size) / MIB if estimates else None
         ),
-        xla_flops=traced.xla_flops() if estimates else None,
+        xla_flops=xla_flops(module, variables, input_shape) if estimates else None,
     )
     return Cost(tuple(rows), totals)
 
@@ -171,10 +170,8 @@ def summary(
 
 def variables_of(module: nn.Module, input_shape: Sequence[int]) -> dict[str, Any]:
     """Shapes and dtypes of every variable that `module` keeps for images of `input_shape`."""
-    x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
-    keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
-    made = jax.eval_shape(lambda x: module.init(keys, x, **_train(module, False)), x)
-    return {name: tree for name, tree in made.items() if name not in RESULTS}
+    init, images = _initializing(module, input_shape)
+    return _kept(jax.eval_shape(init, images)[1])
 
 
 def parameters(variables: Mapping[str, Any]) -> Params:
@@ -225,29 +222,35 @@ def training_bytes(
     return sum(math.prod(a.shape) * a.dtype.itemsize for a in arrays)
 
 
-class _Trace:
-    """The evaluation of one image, with every equation attributed to its module."""
+def xla_flops(
+    module: nn.Module, variables: Mapping[str, Any], input_shape: Sequence[int]
+) -> float | None:
+    """XLA's estimate for one image in evaluation; None where the backend gives none."""
 
-    def __init__(
-        self, module: nn.Module, variables: Mapping[str, Any], input_shape: Sequence[int]
-    ) -> None:
-        self.variables = variables
+    def forward(variables: Any, x: Any) -> Any:
+        return module.apply(variables, x, **_train(module, False))
+
+    x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+    analysis = jax.jit(forward).lower(variables, x).cost_analysis()
+    return analysis.get("flops") if isinstance(analysis, Mapping) else None
+
+
+class _Trace:
+    """The first evaluation of one image, with every equation attributed to its module."""
+
+    def __init__(self, module: nn.Module, input_shape: Sequence[int]) -> None:
         self.kinds: dict[str, str] = {}
         self.outputs: dict[str, tuple[int, ...]] = {}
         self.share: dict[str, float] = {}
         self.pools: set[str] = set()
-        x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
-
-        def forward(x: Any, variables: Any) -> Any:
-            with nn.intercept_methods(self._intercept):
-                return module.apply(variables, x, mutable=["auxiliary"], **_train(module, False))
-
-        self.traced = jax.jit(forward).trace(x, variables)
+        init, images = _initializing(module, input_shape)
+        with nn.intercept_methods(self._intercept):
+            traced = jax.jit(init).trace(images)
+        self.variables = _kept(traced.out_info[1])
         rank = len(input_shape) - 1
         seen = graph.Field((1,) * rank, (1,) * rank, tuple(range(1, rank + 1)))
-        weights = [graph.Value(weight=True)] * len(jax.tree.leaves(variables))
         walk = graph.Walk(self.share)
-        walk.run(self.traced.jaxpr, [graph.Value(seen), *weights])
+        walk.run(traced.jaxpr, [seen])
         self.counts = walk.counts
 
     def _intercept(self, call: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -288,11 +291,6 @@ class _Trace:
             stride=count.field.jump if count.field else (),
         )
 
-    def xla_flops(self) -> float | None:
-        """XLA's estimate; None where the backend gives none."""
-        analysis = self.traced.lower().cost_analysis()
-        return analysis.get("flops") if isinstance(analysis, Mapping) else None
-
 
 def _own_sizes(variables: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     """Path of a module -> its own trainable parameters and its own other variables."""
@@ -304,6 +302,20 @@ def _own_sizes(variables: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
             trainable = collection == "params"
             sizes[owner] = (params + n, buffers) if trainable else (params, buffers + n)
     return sizes
+
+
+def _initializing(module: nn.Module, input_shape: Sequence[int]) -> tuple[Any, Any]:
+    """Images -> (output, variables), auxiliary heads computed too; and the shape of an image."""
+    keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
+
+    def init(x: Any) -> Any:
+        return module.init_with_output(keys, x, **_train(module, False))
+
+    return init, jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+
+
+def _kept(variables: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tree for name, tree in variables.items() if name not in RESULTS}
 
 
 def _auxiliary(path: Sequence[str]) -> bool:

@@ -53,14 +53,6 @@ class Field:
         return replace(now, axes=tuple(None if a is None else to(a) for a in self.axes))
 
 
-@dataclass(frozen=True)
-class Value:
-    """An array of the graph: its field if it depends on the input; whether it does on weights."""
-
-    field: Field | None = None
-    weight: bool = False
-
-
 @dataclass
 class Count:
     """What the equations of one module add up to."""
@@ -78,28 +70,35 @@ class Walk:
     """Of the dense kernels of a module, the share that exists (connection tables)."""
     counts: dict[str, Count] = field(default_factory=dict)
 
-    def run(self, jaxpr: Any, inputs: Sequence[Value], path: str = "", times: int = 1) -> list[Any]:
-        """Follow `inputs` through `jaxpr`; `times` is how often it is executed."""
-        jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
-        known: dict[Any, Value] = dict(zip(jaxpr.invars, inputs, strict=True))
+    def run(
+        self, jaxpr: Any, inputs: Sequence[Field | None], path: str = "", times: int = 1
+    ) -> list[Field | None]:
+        """Follow `inputs` through `jaxpr`; None is what does not depend on the images.
 
-        def read(var: Any) -> Value:
-            return Value() if isinstance(var, core.Literal) else known.get(var, Value())
+        `times` is how often it is executed.
+        """
+        jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
+        known: dict[Any, Field | None] = dict(zip(jaxpr.invars, inputs, strict=True))
+
+        def read(var: Any) -> Field | None:
+            return None if isinstance(var, core.Literal) else known.get(var)
 
         for eqn in jaxpr.eqns:
             marks = MARK.findall(str(eqn.source_info.name_stack))
             where = marks[-1] if marks else path
             outputs = self._equation(eqn, [read(v) for v in eqn.invars], where, times)
             known.update(zip(eqn.outvars, outputs, strict=True))
-            for value in outputs:
-                if value.field is not None:
-                    self._count(where).field = value.field
+            for seen in outputs:
+                if seen is not None:
+                    self._count(where).field = seen
         return [read(v) for v in jaxpr.outvars]
 
     def _count(self, path: str) -> Count:
         return self.counts.setdefault(path, Count())
 
-    def _equation(self, eqn: Any, inputs: list[Value], path: str, times: int) -> list[Value]:
+    def _equation(
+        self, eqn: Any, inputs: list[Field | None], path: str, times: int
+    ) -> list[Field | None]:
         name = eqn.primitive.name
         if name == "cond":
             return self._branches(eqn, inputs[1:], path, times)
@@ -111,17 +110,18 @@ class Walk:
         for inner in _inner(eqn):
             return self.run(inner, inputs, path, times)
         shapes = [v.aval.shape for v in eqn.invars]
-        weight = any(v.weight for v in inputs)
         seen = RULES.get(name, _join)(eqn, inputs, shapes)
-        if name in MULTIPLYING and all(v.weight or v.field for v in inputs[:2]):
+        if name in MULTIPLYING and seen is not None:
             out = math.prod(eqn.outvars[0].aval.shape)
             each = MULTIPLYING[name](eqn, shapes)
             count = self._count(path)
             count.macs += times * round(out * each * self.share.get(path, 1.0))
             count.activations += times * out
-        return [Value(seen, weight)] * len(eqn.outvars)
+        return [seen] * len(eqn.outvars)
 
-    def _branches(self, eqn: Any, inputs: list[Value], path: str, times: int) -> list[Value]:
+    def _branches(
+        self, eqn: Any, inputs: list[Field | None], path: str, times: int
+    ) -> list[Field | None]:
         """Of the branches of a condition, the one with the most to compute."""
         tried = []
         for branch in eqn.params["branches"]:
@@ -136,7 +136,9 @@ class Walk:
             mine.field = count.field or mine.field
         return outputs
 
-    def _scan(self, eqn: Any, inputs: list[Value], path: str, times: int) -> list[Value]:
+    def _scan(
+        self, eqn: Any, inputs: list[Field | None], path: str, times: int
+    ) -> list[Field | None]:
         """The body counts once for every turn; fields are those after the first turn."""
         body = eqn.params["jaxpr"].jaxpr
 
@@ -167,26 +169,21 @@ def _put[T](values: tuple[T, ...], i: int, value: T) -> tuple[T, ...]:
     return (*values[:i], value, *values[i + 1 :])
 
 
-def _shifted(value: Value, by: int) -> Value:
-    """A value without its leading axis, or with one more."""
-    if value.field is None:
-        return value
-    axes = tuple(None if a is None or a + by < 0 else a + by for a in value.field.axes)
-    return replace(value, field=replace(value.field, axes=axes))
+def _shifted(seen: Field | None, by: int) -> Field | None:
+    """A field without its leading axis, or with one more."""
+    if seen is None:
+        return None
+    return replace(seen, axes=tuple(None if a is None or a + by < 0 else a + by for a in seen.axes))
 
 
-def _first(inputs: Sequence[Value]) -> int | None:
-    return next((i for i, v in enumerate(inputs) if v.field is not None), None)
-
-
-def _join(eqn: Any, inputs: list[Value], shapes: list[tuple[int, ...]]) -> Field | None:
+def _join(eqn: Any, inputs: list[Field | None], shapes: list[tuple[int, ...]]) -> Field | None:
     """Element by element: the widest field of the operands, over the axes that go on."""
     out = eqn.outvars[0].aval.shape if eqn.outvars else ()
     fields = []
-    for value, shape in zip(inputs, shapes, strict=True):
-        if value.field is not None:
+    for seen, shape in zip(inputs, shapes, strict=True):
+        if seen is not None:
             same = len(shape) == len(out)
-            now = value.field if same else value.field.moved(shape, lambda _: None)
+            now = seen if same else seen.moved(shape, lambda _: None)
             for axis in now.axes:
                 # A gather or dynamic slice that keeps one position in several.
                 if axis is not None and eqn.primitive.name == "gather" and out[axis]:
@@ -201,8 +198,8 @@ def _join(eqn: Any, inputs: list[Value], shapes: list[tuple[int, ...]]) -> Field
     return Field(reach, jump, axes)
 
 
-def _conv(eqn: Any, inputs: list[Value], shapes: list[tuple[int, ...]]) -> Field | None:
-    seen = inputs[0].field
+def _conv(eqn: Any, inputs: list[Field | None], shapes: list[tuple[int, ...]]) -> Field | None:
+    seen = inputs[0]
     if seen is None:
         return _join(eqn, inputs, shapes)
     numbers, strides = eqn.params["dimension_numbers"], eqn.params["window_strides"]
@@ -220,13 +217,12 @@ def _conv_macs(eqn: Any, shapes: list[tuple[int, ...]]) -> int:
     return math.prod(shapes[1]) // shapes[1][features]
 
 
-def _dot(eqn: Any, inputs: list[Value], shapes: list[tuple[int, ...]]) -> Field | None:
-    side = _first(inputs)
-    if side is None:
+def _dot(eqn: Any, inputs: list[Field | None], shapes: list[tuple[int, ...]]) -> Field | None:
+    side = 0 if inputs[0] is not None else 1
+    seen, shape = inputs[side], shapes[side]
+    if seen is None:
         return None
     contract, batch = eqn.params["dimension_numbers"]
-    seen, shape = inputs[side].field, shapes[side]
-    assert seen is not None
     free = [a for a in range(len(shape)) if a not in contract[side] and a not in batch[side]]
     before = len(batch[0])
     if side:  # the free axes of the left operand come first
@@ -241,8 +237,8 @@ def _dot_macs(eqn: Any, shapes: list[tuple[int, ...]]) -> int:
     return math.prod(shapes[0][a] for a in contracted)
 
 
-def _window(eqn: Any, inputs: list[Value], shapes: list[tuple[int, ...]]) -> Field | None:
-    seen = inputs[0].field
+def _window(eqn: Any, inputs: list[Field | None], shapes: list[tuple[int, ...]]) -> Field | None:
+    seen = inputs[0]
     if seen is None:
         return None
     dilations = eqn.params.get("window_dilation") or (1,) * len(shapes[0])
@@ -252,8 +248,8 @@ def _window(eqn: Any, inputs: list[Value], shapes: list[tuple[int, ...]]) -> Fie
     return seen
 
 
-def _reduce(eqn: Any, inputs: list[Value], shapes: list[tuple[int, ...]]) -> Field | None:
-    seen, gone = inputs[0].field, eqn.params["axes"]
+def _reduce(eqn: Any, inputs: list[Field | None], shapes: list[tuple[int, ...]]) -> Field | None:
+    seen, gone = inputs[0], eqn.params["axes"]
     if seen is None:
         return None
     return seen.moved(
@@ -261,33 +257,33 @@ def _reduce(eqn: Any, inputs: list[Value], shapes: list[tuple[int, ...]]) -> Fie
     )
 
 
-def _reshape(eqn: Any, inputs: list[Value], shapes: list[tuple[int, ...]]) -> Field | None:
+def _reshape(eqn: Any, inputs: list[Field | None], shapes: list[tuple[int, ...]]) -> Field | None:
     """An axis goes on where the output has one of its size after as many elements."""
-    seen, out = inputs[0].field, eqn.outvars[0].aval.shape
+    seen, out = inputs[0], eqn.outvars[0].aval.shape
     if seen is None:
         return None
     places = {(math.prod(out[:a]), n): a for a, n in enumerate(out) if n > 1}
     return seen.moved(shapes[0], lambda a: places.get((math.prod(shapes[0][:a]), shapes[0][a])))
 
 
-def _transpose(eqn: Any, inputs: list[Value], shapes: list[tuple[int, ...]]) -> Field | None:
-    seen = inputs[0].field
+def _transpose(eqn: Any, inputs: list[Field | None], shapes: list[tuple[int, ...]]) -> Field | None:
+    seen = inputs[0]
     return seen and seen.moved(shapes[0], eqn.params["permutation"].index)
 
 
-def _broadcast(eqn: Any, inputs: list[Value], shapes: list[tuple[int, ...]]) -> Field | None:
-    seen = inputs[0].field
+def _broadcast(eqn: Any, inputs: list[Field | None], shapes: list[tuple[int, ...]]) -> Field | None:
+    seen = inputs[0]
     return seen and seen.moved(shapes[0], lambda a: eqn.params["broadcast_dimensions"][a])
 
 
-def _slice(eqn: Any, inputs: list[Value], shapes: list[tuple[int, ...]]) -> Field | None:
-    seen, strides = inputs[0].field, eqn.params["strides"]
+def _slice(eqn: Any, inputs: list[Field | None], shapes: list[tuple[int, ...]]) -> Field | None:
+    seen, strides = inputs[0], eqn.params["strides"]
     for axis, stride in enumerate(strides or ()):
         seen = seen and seen.windowed(axis, 1, stride)
     return seen
 
 
-Rule = Callable[[Any, list[Value], list[tuple[int, ...]]], Field | None]
+Rule = Callable[[Any, list[Field | None], list[tuple[int, ...]]], Field | None]
 
 RULES: Mapping[str, Rule] = {
     "conv_general_dilated": _conv,

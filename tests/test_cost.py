@@ -201,19 +201,21 @@ def test_products_inside_control_flow_are_counted(way, times):
     assert [row.params for row in result.layers] == [64]
 
 
-def test_products_with_constants_are_no_weights():
-    class Blurred(nn.Module):
+def test_what_does_not_see_the_images_is_not_counted():
+    class Orthogonal(nn.Module):
+        """Its initialiser and its kernel come out of matrix products."""
+
         @nn.compact
         def __call__(self, x):
-            blur = jnp.ones((3, 3, 1, 1)) / 9
-            x = lax.conv_general_dilated(
-                x, blur, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
-            return Conv(2, 1, name="conv")(x)
+            kernel = self.param("kernel", nn.initializers.orthogonal(), (8, 8))
+            return x @ (kernel @ kernel.T)
 
-    result = quick(Blurred(), (6, 6, 1))
-    assert result.totals.macs == 6 * 6 * 2
-    assert by_name(result)["conv"].receptive_field == (3, 3)
+    assert quick(Orthogonal(), (8,)).totals.macs == 64
+
+
+def test_a_kernel_that_starts_at_zero_is_counted():
+    module = Conv(2, 3, kernel_init=nn.initializers.zeros, name="conv")
+    assert quick(module, (6, 6, 1)).totals.macs == 6 * 6 * 2 * 9
 
 
 class WithHead(nn.Module):
@@ -222,7 +224,7 @@ class WithHead(nn.Module):
         x = Conv(4, 3, name="features")(x)
         x = nn.BatchNorm(use_running_average=not train, name="norm")(x)
         flat = x.reshape(x.shape[0], -1)
-        if train or self.is_initializing() or self.is_mutable_collection("auxiliary"):
+        if train or self.is_initializing():
             self.sow("auxiliary", "aux1_logits", Dense(3, name="aux1")(flat))
         return Dense(3, name="classifier")(nn.Dropout(0.5)(flat, deterministic=not train))
 
