@@ -105,7 +105,7 @@ class Unit(nn.Module):
 
     F is the list `convs` of (features, window, stride): two 3x3 (basic) or 1x1, 3x3, 1x1
     (bottleneck; He et al. 2015, figure 5). `opens` marks the first unit of a network, whose
-    pre-activation serves both paths (He et al. 2016, section 4.1); where the shortcut is a
+    pre-activation serves both paths (He et al. 2016, appendix); where the shortcut is a
     convolution it reads the pre-activated map in every unit.
     """
 
@@ -249,6 +249,7 @@ def build_stages(
     stem_width: int,
     stride_in: str,
     downsample: str,
+    shared_first: bool,
     remat: bool,
 ) -> tuple[tuple[Callable[..., nn.Module], ...], ...]:
     """Every unit with its strides and widths: shortcuts are settled here, not at run time."""
@@ -274,7 +275,7 @@ def build_stages(
             row.append(
                 partial(
                     unit, design, convs, stride=stride, widen=max(c_out - c_in, 0),
-                    projects=projects, opens=s == u == 0,
+                    projects=projects, opens=shared_first and s == u == 0,
                 )
             )  # fmt: skip
             c_in = c_out

@@ -45,11 +45,12 @@ DEPTHS: Mapping[int, tuple[Block, tuple[int, ...]]] = {
     152: ("bottleneck", (3, 8, 36, 3)),
     200: ("bottleneck", (3, 24, 36, 3)),
 }
-_PAPER: Mapping[str, Any] = {
+_PAPER: dict[str, Any] = {
     "stride_in": "1x1",
     "biases": "none",
     "downsample": "first",
     "zero_pool_padding": False,
+    "shared_first": True,
     "zero_init": False,
     "initializer": "he_normal",
     "norm_momentum": 0.9,
@@ -78,6 +79,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 }
 PREACTIVATED: Mapping[str, Mapping[str, Any]] = {
     "paper": {"stride_in": "3x3"},
+    "timm": {"shared_first": False},
     "keras": {
         "stride_in": "3x3",
         "biases": "unnormalized",
@@ -108,6 +110,7 @@ def resnet(
     stem: Literal["auto", "imagenet", "small"] = "auto",
     pool: StemPool = "max",
     zero_pool_padding: bool | None = None,
+    shared_first: bool | None = None,
     activation: ActivationName = "relu",
     norm: NormName = "batch",
     norm_momentum: Momentum | None = None,
@@ -134,6 +137,8 @@ def resnet(
     - `zero_init`: the last norm of each branch starts at gamma = 0, or the last kernel at 0 where
       the branch ends in a convolution (Goyal et al. 2017, section 5.1; timm's default).
     - `zero_pool_padding`: Keras' pre-activation nets pool zeros at the border, others ignore it.
+    - `shared_first`: in a pre-activation net both paths of the first unit read its activated input
+      (He et al. 2016, appendix); timm keeps the raw input on an identity shortcut there.
     - `norm_eps`, `norm_momentum`: 1e-5 and 0.9; Keras 1.001e-5 and 0.99. `unbiased_variance`: the
       running variance of torchvision and timm. `initializer`: He's by fan-in (the paper), by
       fan-out (torchvision, timm) or Glorot's (Keras).
@@ -154,6 +159,7 @@ def resnet(
         "biases": biases,
         "downsample": downsample,
         "zero_pool_padding": zero_pool_padding,
+        "shared_first": shared_first,
         "zero_init": zero_init,
         "initializer": initializer,
         "norm_momentum": norm_momentum,
@@ -311,6 +317,7 @@ def _network(
                 stem_width=widths[0],
                 stride_in=said["stride_in"],
                 downsample=said["downsample"],
+                shared_first=said["shared_first"],
                 remat=remat,
             ),
         ),

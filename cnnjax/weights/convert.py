@@ -175,10 +175,9 @@ def _family(
     if layout not in layouts:
         hint = did_you_mean(layout, layouts, label="Layouts")
         raise SpecError(f"weights: unknown layout '{layout}'. {hint}")
-    factory = schema.look_up(models.MODELS, model.get("name"), "model")
-    bound: Mapping[str, Any] = {}
-    if isinstance(factory, partial):
-        factory, bound = factory.func, factory.keywords
+    found = schema.look_up(models.MODELS, model.get("name"), "model")
+    factory: schema.Factory = found.func if isinstance(found, partial) else found
+    bound = found.keywords if isinstance(found, partial) else {}
     family = families.get(factory)
     if family is None or layout not in family.layouts:
         has = ", ".join(family.layouts) if family else "none"
