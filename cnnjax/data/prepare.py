@@ -12,7 +12,7 @@ import struct
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,12 +91,15 @@ def prepare(
     source = _source(name, source_dir)
     originals = _registered(builder, name)
     if expected is not None:
-        originals = {file: expected.get(file, known) for file, known in originals.items()}
+        originals = {
+            file: replace(expected.get(file, known), url=known.url)
+            for file, known in originals.items()
+        }
     root = Path(where).expanduser()
     root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="cnnjax-prepare-", dir=root) as scratch:
         if name == "fashion_mnist":
-            source = _with_gzip_headers(source, Path(scratch))
+            source = restore_gzip_headers(source, originals, Path(scratch) / "originals")
         for file, original in originals.items():
             say(f"{name}: checking {file}")
             check_file(source / file, original)
@@ -214,7 +217,7 @@ def _run(builder: Any, source: Path, scratch: Path, originals: Mapping[str, Orig
 
     def with_known_files(*args: Any, **options: Any) -> Any:
         manager = make_manager(*args, **options)
-        manager._url_infos.update(known)
+        manager._url_infos = {**manager._url_infos, **known}  # theirs is shared by all sets
         return manager
 
     builder._make_download_manager = with_known_files
@@ -259,15 +262,18 @@ def _no_network(source: Path) -> Iterator[None]:
         downloader._Downloader.download = original
 
 
-def _with_gzip_headers(source: Path, scratch: Path) -> Path:
-    """A folder with the four Fashion-MNIST files, stripped gzip headers put back as published."""
-    folder = scratch / "originals"
+def restore_gzip_headers(source: Path, originals: Mapping[str, Original], folder: Path) -> Path:
+    """`folder`, filled with the Fashion-MNIST files of `source` as they were published.
+
+    A file without a name in its gzip header that is shorter than registered gets name and time
+    back.
+    """
+    if not all((source / file).is_file() for file in originals):
+        return source
     folder.mkdir()
-    for file in _IDX:
-        if not (source / file).is_file():
-            return source
+    for file, original in originals.items():
         content = (source / file).read_bytes()
-        if content[:4] == b"\x1f\x8b\x08\x00":  # no flag: no name in the header
+        if len(content) < original.size and content[:4] == b"\x1f\x8b\x08\x00":
             stem = file.removesuffix(".gz")
             time = struct.pack("<I", _FASHION_TIMES[stem.split("-")[0]])
             head = b"\x1f\x8b\x08\x08" + time + b"\x00\x03" + stem.encode() + b"\x00"
