@@ -162,13 +162,18 @@ class Experiment:
 
 def open_data(found: Spec) -> DataSet:
     """The data set that a spec names."""
-    options = {k: v for k, v in found.dataset.items() if k not in DATASET_KEYS}
+    return open_dataset(found.dataset, f"{found.where}: dataset")
+
+
+def open_dataset(dataset: Mapping[str, Any], where: str) -> DataSet:
+    """The data set that a checked dict names."""
+    options = {k: v for k, v in dataset.items() if k not in DATASET_KEYS}
     if options["name"] == "python":
         raise SpecError(
-            f"{found.where}: dataset: its arrays were passed from Python; pass them again, as in"
+            f"{where}: its arrays were passed from Python; pass them again, as in"
             " cnnjax.train(spec, data=...)."
         )
-    return construct(data.DATASETS, options, f"{found.where}: dataset", found.dataset["data_dir"])
+    return construct(data.DATASETS, options, where, dataset["data_dir"])
 
 
 def resolve(
