@@ -219,6 +219,26 @@ def prepare(
     raise typer.Exit(subprocess.run([*command, *options]).returncode)
 
 
+@data_app.command()
+def show(
+    name: Annotated[str, Argument(metavar="NAME_OR_FILE", help="A data set, or an experiment.")],
+    set_: Annotated[
+        list[str] | None,
+        Option("--set", metavar="K=V", help="""'augment=[{"name": "flip"}]' for a data set."""),
+    ] = None,
+    out: Annotated[
+        Path | None, Option(metavar="FILE", help="The picture; by default NAME.png.")
+    ] = None,
+    split: Annotated[str | None, Option(help="By default the training split.")] = None,
+) -> None:
+    """Draw a labelled grid of images, as they are and augmented."""
+    from cnnjax import catalogue, data
+
+    dataset, augments = catalogue.data_to_show(name, set_ or [])
+    path = out or Path(f"{Path(name).stem}.png")
+    print(data.show(dataset, path, augments=augments, split=split))
+
+
 Model = Annotated[str, Argument(metavar="MODEL", help="A model's name.")]
 Layout = Annotated[str, Option(help="Whose names: torchvision, timm or keras.")]
 Tensors = Annotated[Path, Argument(metavar="FILE", help="A .safetensors or .npz file.")]

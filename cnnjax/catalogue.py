@@ -10,7 +10,7 @@ from typing import Any
 from cnnjax import data, schema, shipped, spec
 from cnnjax.errors import SpecError, did_you_mean
 from cnnjax.models import MODELS
-from cnnjax.training.experiment import load
+from cnnjax.training.experiment import SCHEMA, load, open_dataset
 from cnnjax.training.losses import LOSSES
 from cnnjax.training.optim import LEARNING_RATES, OPTIMIZERS
 
@@ -66,6 +66,27 @@ def model_or_experiment(name: str, overrides: Iterable[str]) -> dict[str, Any] |
     raise SpecError(
         f"no model or experiment '{name}'. {did_you_mean(name, known, label='Known names')}"
     )
+
+
+def data_to_show(name: str, overrides: Iterable[str]) -> tuple[data.DataSet, list[data.Augment]]:
+    """The data set of a name and bare options, or that of an experiment; and its augmentations."""
+    if name in data.DATASETS or (":" in name and not Path(name).exists()):
+        where, given = "dataset", {"batch_size": 1, **spec.bare_options(overrides), "name": name}
+        options = schema.check_section(SCHEMA["dataset"], given, where)
+    elif Path(name).suffix or Path(name).exists() or name in shipped.experiments():
+        where, options = f"{name}: dataset", load(name, overrides=overrides).dataset
+    else:
+        known = [*data.DATASETS, *shipped.experiments()]
+        hint = did_you_mean(name, known, label="Known names")
+        raise SpecError(
+            f"no data set or experiment '{name}'. {hint} Any other set of TFDS: cnnjax data show"
+            f" tfds --set dataset={name}."
+        )
+    augments = [
+        schema.construct(data.AUGMENTS, a, f"{where}.augment[{i}]")
+        for i, a in enumerate(options["augment"])
+    ]
+    return open_dataset(options, where), augments
 
 
 def entries(kind: str) -> list[Entry]:
