@@ -137,6 +137,7 @@ def test_a_row_with_nan_is_never_right():
 def test_a_label_that_is_no_class_is_never_right():
     correct = ops.top_k_correct(jnp.zeros((2, 3)), jnp.array([-1, 3]), 3)
     assert correct.tolist() == [False, False]
+    assert not ops.top_k_correct(jnp.full((1, 3), -jnp.inf), jnp.array([-1]), 1).item()
 
 
 def test_minus_infinity_everywhere_still_counts_in_class_order():
