@@ -92,7 +92,7 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path):
 
             if __name__ == "__main__":
                 stream = Streaming(Batches(digits().split("train"), 0, 8), threads=0, workers=2)
-                next(stream)
+                next(stream), next(stream)  # one of each worker: both are up
                 print(*(child.pid for child in multiprocessing.active_children()), flush=True)
                 time.sleep(600)
             """

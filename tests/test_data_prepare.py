@@ -1,5 +1,6 @@
 """Preparing and reading TFDS sets: no TensorFlow, no network, only the published files."""
 
+import dataclasses
 import gzip
 import hashlib
 import io
@@ -164,12 +165,36 @@ def test_a_split_travels_to_worker_processes(prepared):
     )
 
 
-def test_a_small_prepared_set_is_read_whole(prepared):
+def test_a_small_prepared_set_is_decoded_once(prepared, tmp_path, monkeypatch):
+    monkeypatch.setenv("CNNJAX_CACHE", str(tmp_path))
     data_dir, _ = prepared("cifar10", originals.cifar10)
-    split = DATASETS["cifar10"](data_dir).split("train")
-    resident = Resident.read(split, seed=0, batch_size=8)
-    assert (resident.images == everything(split)[0]).all()
-    assert split.nbytes == resident.images.nbytes
+    dataset = DATASETS["cifar10"](data_dir)
+    split = dataset.split("train")
+    expected = everything(split)
+
+    def read(split):
+        resident = Resident.read(split, seed=0, batch_size=8)
+        return resident.images, resident.labels
+
+    assert all(np.array_equal(a, b) for a, b in zip(read(split), expected, strict=True))
+    assert split.nbytes == expected[0].nbytes
+    # Kept: a source that can no longer be read gives the same, but another split does not.
+    blind = dataclasses.replace(split, source=range(len(split)))
+    assert all(np.array_equal(a, b) for a, b in zip(read(blind), expected, strict=True))
+    assert len(read(dataset.split("train[:7]"))[0]) == 7
+    # A kept file that is damaged is not believed.
+    for file in (tmp_path / "decoded").iterdir():
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    assert all(np.array_equal(a, b) for a, b in zip(read(split), expected, strict=True))
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(prepared, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CNNJAX_CACHE", str(tmp_path / "file"))
+    split = DATASETS["cifar10"](prepared("cifar10", originals.cifar10)[0]).split("test")
+    assert len(Resident.read(split, seed=0, batch_size=8)) == 10
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if "/" not in name])

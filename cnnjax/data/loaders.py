@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Int32, Int64, Shaped
 
 from cnnjax.data import order
+from cnnjax.data.decoded import read_whole
 from cnnjax.data.sources import Split
 
 RESIDENT_LIMIT = 2**30
@@ -38,13 +39,8 @@ class Resident:
 
     @classmethod
     def read(cls, split: Split, *, seed: int, batch_size: int) -> "Resident":
-        """Read the split into memory, a few thousand examples at a time."""
-        parts = [
-            split.gather(np.arange(start, min(start + 4_096, len(split)), dtype=np.int64))
-            for start in range(0, len(split), 4_096)
-        ]
-        images, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return cls(images, labels, seed, batch_size)
+        """Read the split into memory; a prepared one is decoded once and kept in the cache."""
+        return cls(*read_whole(split), seed, batch_size)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -27,9 +27,8 @@ def decode(
             pass
     try:
         with Image.open(io.BytesIO(content)) as picture:
-            if picture.mode != _MODES[channels]:
-                picture = picture.convert(_MODES[channels])
-            pixels = np.asarray(picture)
+            mode = _MODES[channels]
+            pixels = np.asarray(picture if picture.mode == mode else picture.convert(mode))
     except (UnidentifiedImageError, OSError, ValueError) as error:
         raise DataError(f"{where}: not a picture that can be read: {error}") from error
     return pixels.reshape(*pixels.shape[:2], channels)

@@ -162,7 +162,7 @@ def _builder(name: str, data_dir: str) -> Any:
 def _idx_builder(official: Any) -> Any:
     """`official` (name, version, features and sums unchanged) reading IDX files of any length."""
 
-    class IdxBuilder(official, skip_registration=True):
+    class IdxBuilder(official, skip_registration=True):  # type: ignore[call-arg]
         name = official.name
 
         def _split_generators(self, dl_manager: Any) -> dict[str, Any]:

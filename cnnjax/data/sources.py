@@ -143,7 +143,9 @@ def _from_splits(
     names = tuple(class_names) if class_names else tuple(str(i) for i in range(top + 1))
     if top >= len(names):
         raise DataError(f"{name}: label {top} stands in the data, class_names has {len(names)}.")
-    defaults = {key: key for key in ("train", "validation", "test") if key in arrays}
+    defaults: dict[str, str] = {
+        key: key for key in ("train", "validation", "test") if key in arrays
+    }
     return in_memory(name, arrays, names, defaults)
 
 

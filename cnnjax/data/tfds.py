@@ -37,6 +37,8 @@ class TfdsSplit:
     shorter_side: int | None
     resize: bool
     encoded: bool
+    cache_key: str
+    """Tells apart everything that the arrays of this split depend on."""
 
     def __len__(self) -> int:
         return len(self.source)
@@ -96,7 +98,9 @@ def tfds_dataset(
 
     def split(text: str) -> TfdsSplit:
         source = _source(builder, name, text, keys[0] if encoded else None, sizes)
-        return TfdsSplit(source, keys, shape, shorter_side, image_size is not None, encoded)
+        resize = image_size is not None
+        key = repr((_fingerprint(place), text, keys, shape, shorter_side, resize))
+        return TfdsSplit(source, keys, shape, shorter_side, resize, encoded, key)
 
     return DataSet(
         name=name,
@@ -160,6 +164,12 @@ def _image_shape(name: str, feature: Any, image_size: int | None) -> tuple[tuple
             "one shape. Give dataset.image_size to resize pictures."
         )
     return shape, encoded
+
+
+def _fingerprint(place: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of every file of a prepared set."""
+    files = sorted(file for file in place.iterdir() if file.is_file())
+    return [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
 
 
 def _default_splits(sizes: Mapping[str, int]) -> dict[str, str]:
