@@ -157,7 +157,10 @@ def construct(
         k: _adapter(known[k].hint).validate_json(json.dumps(v)) if k in known else v
         for k, v in filled.items()
     }
-    return factory(*context, **typed)
+    try:
+        return factory(*context, **typed)
+    except SpecError as error:
+        raise SpecError(f"{where}: {error}") from None
 
 
 def check_section(section: Section, options: Mapping[str, Any], where: str) -> Options:
@@ -182,6 +185,8 @@ def check_section(section: Section, options: Mapping[str, Any], where: str) -> O
         checked = check(factory, rest, where, context)
         late = {k for k in section.given if k not in rest}
         filled = {"name": name, **{k: v for k, v in checked.items() if k not in late}}
+    for key in own.keys() & section.tables.keys():
+        _refuse_bare_name(own[key], f"{where}.{key}")
     if section.keys:
         filled |= check(section.keys, own, where)
     for key, table in section.tables.items():
@@ -199,6 +204,13 @@ def _check_named(table: Table, value: Any, where: str, context: int) -> Any:
     factory = look_up(table, value["name"], where)
     rest = {k: v for k, v in value.items() if k != "name"}
     return {"name": value["name"], **check(factory, rest, where, context)}
+
+
+def _refuse_bare_name(value: Any, where: str) -> None:
+    for i, element in enumerate(value if isinstance(value, list) else ()):
+        _refuse_bare_name(element, f"{where}[{i}]")
+    if isinstance(value, str):
+        raise SpecError(f"{where}: expected a dict such as {{'name': {value!r}}}, got {value!r}.")
 
 
 def _names(table: Table) -> str:
@@ -249,6 +261,8 @@ def describe(hint: Any) -> str:
     origin, args = get_origin(hint), get_args(hint)
     if hint in _WORDS:
         return _WORDS[hint]
+    if typing.is_typeddict(hint):
+        return f"a dict of {', '.join(hint.__annotations__)}"
     if origin is Annotated:
         return " ".join([describe(args[0]), " and ".join(_bound(b) for b in args[1:])]).strip()
     if origin is Literal:
