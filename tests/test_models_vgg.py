@@ -1,0 +1,162 @@
+"""VGG against Simonyan & Zisserman 2014, torchvision and Keras."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from filled import abstract, count, feature_shapes, filled, gradients, logits_shape
+
+from cnnjax.errors import ShapeError
+from cnnjax.models import build
+from cnnjax.models.vgg import CONFIGS, staged_init, vgg
+
+NARROW = {"width": 0.0625, "dense": 128, "input_shape": (28, 28, 1), "num_classes": 10}
+SHAPE = (2, 28, 28, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "params"),
+    [
+        # torchvision's num_params of its _bn nets, which keep the convolutions' biases.
+        ({"config": "A", "norm": "batch"}, 132_868_840),
+        ({"config": "B", "norm": "batch"}, 133_053_736),
+        ({"config": "D", "norm": "batch"}, 138_365_992),
+        ({"config": "E", "norm": "batch"}, 143_678_248),
+        # By the layers of table 1: C has 1x1 kernels where D has 3x3.
+        ({"config": "C"}, 138_357_544 - 8 * (256 * 256 + 2 * 512 * 512)),
+        # 14,714,688 in the convolutions of D and one linear layer of 512 x 1000 + 1000.
+        ({"head": "average"}, 14_714_688 + 513_000),
+    ],
+)
+def test_parameters_are_those_published(options, params):
+    assert count(abstract(vgg(**options), (1, 224, 224, 3))["params"]) == params
+
+
+@pytest.mark.parametrize(
+    ("config", "layers"), [("A", 11), ("A-LRN", 11), ("B", 13), ("C", 16), ("D", 16), ("E", 19)]
+)
+def test_configurations_have_the_weight_layers_of_table_1(config, layers):
+    params = abstract(vgg(config=config, **NARROW), SHAPE)["params"]
+    assert sum(leaf.ndim > 1 for leaf in jax.tree.leaves(params)) == layers
+
+
+def test_ready_names_are_the_configurations_of_their_depth():
+    for name, config in {"vgg11": "A", "vgg13": "B", "vgg16": "D", "vgg19": "E"}.items():
+        assert build({"name": name}) == vgg(config=config)
+
+
+def test_each_pool_halves_the_map():
+    shapes = feature_shapes(vgg(), (1, 224, 224, 3))
+    assert shapes["pool1"] == (112, 112, 64)
+    assert shapes["pool3"] == (28, 28, 256)
+    assert shapes["pool5"] == (7, 7, 512)
+
+
+@pytest.mark.parametrize(("shape", "last"), [((28, 28, 1), 1), ((32, 32, 3), 2)])
+@pytest.mark.parametrize("variant", ["paper", "torchvision", "keras"])
+def test_small_stem_suits_small_images(shape, last, variant):
+    module = vgg(**{**NARROW, "input_shape": shape, "variant": variant})
+    assert feature_shapes(module, (2, *shape))["pool5"] == (last, last, 32)
+    assert logits_shape(module, (2, *shape)) == (2, 10)
+
+
+def test_a_small_image_with_the_papers_stem_names_the_layer():
+    with pytest.raises(ShapeError, match="features/stage5/pool"):
+        abstract(vgg(**NARROW, stem="imagenet"), SHAPE)
+
+
+def test_lrn_follows_the_first_convolution_of_a_lrn_alone():
+    x = 30 * jax.random.normal(jax.random.key(1), SHAPE)
+    variables = filled(vgg(config="A", **NARROW), SHAPE)
+
+    def pooled(config):
+        _, state = vgg(config=config, **NARROW).apply(variables, x, mutable=["intermediates"])
+        return {k: np.asarray(v[0]) for k, v in state["intermediates"]["features"].items()}
+
+    plain, normalised = pooled("A"), pooled("A-LRN")
+    stage = variables["params"]["features"]["stage1"]["conv1"]
+    y = jax.lax.conv_general_dilated(
+        x, stage["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    y = np.maximum(np.asarray(y, np.float64) + 0.1, 0)
+    # Krizhevsky et al. 2012, section 3.3, over the four maps of this narrow net.
+    power = [(y[..., max(0, i - 2) : i + 3] ** 2).sum(-1) for i in range(4)]
+    y = y / (2 + 1e-4 * np.stack(power, -1)) ** 0.75
+    expected = y.reshape(2, 14, 2, 14, 2, 4).max((2, 4))
+    np.testing.assert_allclose(normalised["pool1"], expected, rtol=2e-5, atol=1e-5)
+    assert not np.allclose(plain["pool1"], expected, rtol=1e-2)
+
+
+def test_small_studies_choose_their_stages():
+    module = vgg(stages=((5,), (5,)), widths=(4, 8), dense=16, input_shape=(28, 28, 1))
+    params = abstract(module, SHAPE)["params"]
+    assert params["features"]["stage1"]["conv1"]["kernel"].shape == (5, 5, 1, 4)
+    assert params["features"]["stage2"]["conv1"]["kernel"].shape == (5, 5, 4, 8)
+    assert params["classifier"]["fc6"]["kernel"].shape == (7 * 7 * 8, 16)
+    with pytest.raises(ShapeError, match="3 stages need as many widths"):
+        vgg(stages=((3,),) * 3, widths=(4, 8))
+
+
+def test_kernels_start_as_the_variants_say():
+    def spread(part):
+        return float(np.std(part.kernel_init(jax.random.key(0), (3, 3, 64, 256), jnp.float32)))
+
+    paper, torchvision = vgg(), vgg(variant="torchvision")
+    assert spread(paper.features) == pytest.approx(0.01, rel=0.02)
+    assert spread(paper.classifier) == pytest.approx(0.01, rel=0.02)
+    # He et al. 2015, eq. 14: sqrt(2 / (kernel area * maps out)).
+    assert spread(torchvision.features) == pytest.approx((2 / (9 * 256)) ** 0.5, rel=0.02)
+    assert spread(torchvision.classifier) == pytest.approx(0.01, rel=0.02)
+
+
+def test_staged_initialisation_takes_four_convolutions_and_the_dense_layers_from_a():
+    shallow = filled(vgg(config="A", **NARROW), SHAPE, seed=1)
+    for config in ("B", "C", "D", "E"):
+        deep = filled(vgg(config=config, **NARROW), SHAPE, seed=2)
+        if config == "B":  # A's third stage has two convolutions, as B's
+            assert deep["params"]["features"]["stage3"].keys() == {"conv1", "conv2"}
+        started = staged_init(shallow, deep)
+        taken = set()
+        for path, leaf in jax.tree_util.tree_leaves_with_path(started["params"]):
+            name = "/".join(k.key for k in path)
+            origin = shallow["params"]
+            for key in path:
+                origin = origin.get(key.key, {})
+            if leaf.ndim > 1 and not isinstance(origin, dict) and np.array_equal(leaf, origin):
+                taken.add(name.removesuffix("/kernel"))
+        assert taken == {
+            "features/stage1/conv1", "features/stage2/conv1", "features/stage3/conv1",
+            "features/stage3/conv2", "classifier/fc6", "classifier/fc7", "classifier/fc8",
+        }  # fmt: skip
+        kept = deep["params"]["features"]["stage4"]["conv1"]["kernel"]
+        np.testing.assert_array_equal(
+            started["params"]["features"]["stage4"]["conv1"]["kernel"], kept
+        )
+
+
+def test_staged_initialisation_refuses_another_width():
+    shallow = filled(vgg(config="A", **NARROW), SHAPE)
+    deep = filled(vgg(config="D", **{**NARROW, "width": 0.125}), SHAPE)
+    with pytest.raises(ShapeError, match="stage1/conv1"):
+        staged_init(shallow, deep)
+
+
+@pytest.mark.parametrize("options", [{}, {"norm": "batch", "head": "average", "remat": True}])
+def test_every_parameter_has_a_finite_gradient(options):
+    found = gradients(vgg(config="A", **{**NARROW, "dense": 512, **options}), SHAPE)
+    assert all(np.isfinite(g).all() and np.any(g != 0) for g in jax.tree.leaves(found))
+
+
+def test_remat_changes_no_value():
+    options = {**NARROW, "config": "A", "norm": "batch"}
+    variables = filled(vgg(**options), SHAPE)
+    x = jax.random.normal(jax.random.key(1), SHAPE)
+    np.testing.assert_array_equal(
+        vgg(**options).apply(variables, x), vgg(**options, remat=True).apply(variables, x)
+    )
+
+
+def test_table_1_as_a_whole():
+    depths = {config: [len(s) for s in stages] for config, stages in CONFIGS.items()}
+    assert depths["E"] == [2, 2, 4, 4, 4]
+    assert [s[-1] for s in CONFIGS["C"]] == [3, 3, 1, 1, 1]
