@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import optax
 from jax.sharding import Mesh
+from jaxtyping import Array
 
 from cnnjax import data
 from cnnjax.schema import construct
@@ -42,6 +43,13 @@ class Parts:
         where = f"{experiment.spec.where}: schedule"
         optimizer, rate = build_optimizer(schedule, experiment.steps, where)
         normalize = data.normalizer(experiment.spec.dataset["normalize"])
+        # An augmentation may change the size of images: only a stated shape is a view of them.
+        view = experiment.spec.model.get("input_shape")
+
+        def prepare(images: Array) -> Array:
+            x = normalize(images).astype(experiment.dtype)
+            return x.reshape(len(x), *view) if view else x
+
         return cls(
             experiment=experiment,
             mesh=mesh,
@@ -52,14 +60,14 @@ class Parts:
                 construct(data.AUGMENTS, a, f"{experiment.spec.where}: dataset.augment[{i}]")
                 for i, a in enumerate(experiment.spec.dataset["augment"])
             ],
-            prepare=lambda images: normalize(images).astype(experiment.dtype),
+            prepare=prepare,
         )
 
     def state(self) -> State:
         """The state before the first step."""
         schedule = self.experiment.spec.schedule
         return create_state(
-            self.experiment.module, self.optimizer, self.experiment.dataset.shape,
+            self.experiment.module, self.optimizer, self.experiment.input_shape,
             schedule["seed"], ema=schedule["ema"], mesh=self.mesh,
         )  # fmt: skip
 

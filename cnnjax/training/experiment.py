@@ -1,6 +1,7 @@
 """What an experiment may say, and what it means once the data set is known."""
 
 import inspect
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -143,6 +144,11 @@ class Experiment:
     steps_per_epoch: int
 
     @property
+    def input_shape(self) -> tuple[int, ...]:
+        """What the network sees of one image: the model dict's `input_shape`, or the data's own."""
+        return tuple(self.spec.model.get("input_shape") or self.dataset.shape)
+
+    @property
     def batch_size(self) -> int:
         return self.spec.dataset["batch_size"]
 
@@ -205,8 +211,12 @@ def resolve(
             found.model, num_classes=dataset.num_classes, input_shape=dataset.shape,
             where=f"{found.where}: model",
         )  # fmt: skip
-    check_shapes(model, dataset, f"{found.where}: model")
-    return Experiment(
+    if not isinstance(model, nn.Module):
+        raise SpecError(
+            f"{found.where}: model.name: '{found.model['name']}' gave {model!r}; expected a factory"
+            " of Flax Linen modules."
+        )
+    resolved = Experiment(
         spec=found,
         dataset=dataset,
         splits=splits,
@@ -215,13 +225,21 @@ def resolve(
         steps=spec.steps_of(found.schedule, n, batch),
         steps_per_epoch=-(-n // batch),
     )
+    check_shapes(model, dataset, resolved.input_shape, f"{found.where}: model")
+    return resolved
 
 
-def check_shapes(module: nn.Module, dataset: DataSet, where: str) -> None:
+def check_shapes(module: nn.Module, dataset: DataSet, shape: tuple[int, ...], where: str) -> None:
     """Trace the network on one image's shape: does every layer have something to work on?"""
-    image = jax.ShapeDtypeStruct((1, *dataset.shape), jnp.float32)
+    if math.prod(shape) != math.prod(dataset.shape):
+        raise SpecError(
+            f"{where}.input_shape: {list(shape)} has {math.prod(shape)} values; an image of"
+            f" '{dataset.name}' is {list(dataset.shape)}, {math.prod(dataset.shape)} values."
+            " Images are reshaped, never resized: leave the key out, or give the same number."
+        )
+    image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
-    size = "x".join(map(str, dataset.shape))
+    size = "x".join(map(str, shape))
     try:
         logits, _ = jax.eval_shape(lambda x: module.init_with_output(keys, x, train=False), image)
     except ShapeError as error:

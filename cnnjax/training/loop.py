@@ -20,6 +20,7 @@ from cnnjax.training.checkpoint import Checkpoints
 from cnnjax.training.compiled import Parts
 from cnnjax.training.evaluate import Evaluator
 from cnnjax.training.experiment import resolve
+from cnnjax.training.fitting import check_fit
 from cnnjax.training.mesh import data_mesh
 from cnnjax.training.outline import derived
 from cnnjax.training.pictures import curves
@@ -61,6 +62,7 @@ def train(
             f" {mesh.devices.size} devices."
         )
     parts = Parts.of(experiment, mesh)
+    check_fit(parts)
     log = RunLog(out)
     begun = log.open(spec, derived(experiment))
     if begun and (out / "result.json").exists():
@@ -70,9 +72,13 @@ def train(
     session.events = event_writer(log) if tensorboard else None
     with _signals(session):
         try:
-            return session.run()
+            variables = session.run()
         finally:
             session.close()
+    if jax.process_count() > 1:
+        # What process 0 has written is there for all before any of them returns.
+        multihost_utils.sync_global_devices("end of run")
+    return variables
 
 
 class _Session:

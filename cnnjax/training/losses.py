@@ -8,6 +8,7 @@ from annotated_types import Ge, Gt, Lt
 from jaxtyping import Array, Float, Integer
 
 from cnnjax import ops
+from cnnjax.errors import SpecError
 from cnnjax.schema import Table
 
 Auxiliary = Mapping[str, Float[Array, "n classes"]]
@@ -30,6 +31,11 @@ def cross_entropy(
     """
 
     def head(logits: Array, labels: Array) -> Array:
+        if class_weights is not None and len(class_weights) != logits.shape[-1]:
+            raise SpecError(
+                f"class_weights: expected {logits.shape[-1]}, one per class, got"
+                f" {len(class_weights)}."
+            )
         return ops.cross_entropy(
             logits, labels, label_smoothing=label_smoothing,
             class_weights=None if class_weights is None else jnp.asarray(class_weights),
@@ -58,6 +64,9 @@ def _with_heads(head: Callable[..., Array], auxiliary: float | Mapping[str, floa
     def loss(logits: Array, labels: Array, heads: Auxiliary) -> Array:
         total = head(logits, labels)
         for name, extra in heads.items():
+            if not isinstance(auxiliary, int | float) and name not in auxiliary:
+                known = ", ".join(heads)
+                raise SpecError(f"auxiliary: no weight for the head '{name}'. Heads: {known}.")
             weight = auxiliary if isinstance(auxiliary, int | float) else auxiliary[name]
             total = total + weight * head(extra, labels)
         return total

@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-from cnnjax import data
 from cnnjax.data.pictures import decode, resize_and_crop
 from cnnjax.errors import DataError, RunError
+from cnnjax.training.compiled import Parts
+from cnnjax.training.mesh import data_mesh
 from cnnjax.training.run import Run
 
 
@@ -37,7 +38,7 @@ def predict(run: Run, paths: Sequence[str | Path], *, top: int = 5) -> list[dict
         )
     shorter_side = x.spec.dataset.get("shorter_side")
     images = np.stack([picture(Path(p), shape, shorter_side=shorter_side) for p in paths])
-    inputs = data.normalizer(x.spec.dataset["normalize"])(jnp.asarray(images)).astype(x.dtype)
+    inputs = Parts.of(x, data_mesh(jax.local_devices()[:1])).prepare(jnp.asarray(images))
     logits = run.model.apply(run.variables, inputs, train=False)
     chances = np.asarray(jax.nn.softmax(jnp.asarray(logits, jnp.float32)))
     names = x.dataset.class_names

@@ -47,7 +47,7 @@ def train_step(
             variables, x, train=True, rngs=rngs, mutable=["batch_stats", "auxiliary"]
         )
         logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-        heads = _heads(changed.get("auxiliary", {}))
+        heads = heads_of(changed.get("auxiliary", {}))
         return jnp.mean(loss(logits, labels, heads)), (logits, changed.get("batch_stats", {}))
 
     (value, (logits, batch_stats)), gradients = jax.value_and_grad(objective, has_aux=True)(
@@ -75,7 +75,7 @@ def train_step(
     )
 
 
-def _heads(sown: Any) -> dict[str, Array]:
+def heads_of(sown: Any) -> dict[str, Array]:
     """Auxiliary logits by the name of their head, whichever module offered them."""
     leaves = jax.tree_util.tree_leaves_with_path(sown)
     names = [[str(k.key) for k in path if hasattr(k, "key")][-1] for path, _ in leaves]

@@ -1,0 +1,16 @@
+"""LeNet-5 with rectifiers, max pooling and a softmax on Fashion-MNIST: 61,706 parameters.
+
+    cnnjax data prepare fashion_mnist
+    cnnjax train experiments/lenet5_fashion_mnist.py
+
+LENET5M_RESULT
+"""
+
+model = {"name": "lenet5", "variant": "modern", "activation": "relu", "pool": "max"}
+dataset = {"name": "fashion_mnist", "batch_size": 128, "normalize": "fashion_mnist"}
+schedule = {
+    "epochs": 15,
+    "optimizer": {"name": "sgd", "momentum": 0.9},
+    "learning_rate": {"name": "cosine", "value": 0.05},
+    "seed": 0,
+}

@@ -1,0 +1,16 @@
+"""Softmax regression on Fashion-MNIST: INPUT -> FC, 7,850 parameters.
+
+    cnnjax data prepare fashion_mnist
+    cnnjax train experiments/linear_fashion_mnist.py
+
+LINEAR_RESULT
+"""
+
+model = {"name": "linear"}
+dataset = {"name": "fashion_mnist", "batch_size": 128, "normalize": "fashion_mnist"}
+schedule = {
+    "epochs": 10,
+    "optimizer": {"name": "sgd", "momentum": 0.9},
+    "learning_rate": {"name": "cosine", "value": 0.01},
+    "seed": 0,
+}

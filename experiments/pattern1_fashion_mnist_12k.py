@@ -1,0 +1,16 @@
+"""Textbook pattern 1: INPUT -> FC, a linear classifier.
+
+    cnnjax train experiments/pattern1_fashion_mnist_12k.py
+
+PATTERN1_COUNT
+PATTERN1_RESULT
+"""
+
+model = {"name": "convnet", "stages": [], "dense": []}
+dataset = {"name": "fashion_mnist_12k", "batch_size": 64, "normalize": "fashion_mnist"}
+schedule = {
+    "epochs": 5,
+    "optimizer": {"name": "adamw", "weight_decay": 0.01},
+    "learning_rate": {"name": "cosine", "value": 2e-3},
+    "seed": 0,
+}

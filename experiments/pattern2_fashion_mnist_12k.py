@@ -1,0 +1,16 @@
+"""Textbook pattern 2: INPUT -> [FC -> ReLU]*2 -> FC, a multilayer perceptron.
+
+    cnnjax train experiments/pattern2_fashion_mnist_12k.py
+
+PATTERN2_COUNT
+PATTERN2_RESULT
+"""
+
+model = {"name": "convnet", "stages": [], "dense": [300, 100]}
+dataset = {"name": "fashion_mnist_12k", "batch_size": 64, "normalize": "fashion_mnist"}
+schedule = {
+    "epochs": 5,
+    "optimizer": {"name": "adamw", "weight_decay": 0.01},
+    "learning_rate": {"name": "cosine", "value": 2e-3},
+    "seed": 0,
+}

@@ -1,0 +1,16 @@
+"""Textbook pattern 4: INPUT -> [CONV -> ReLU -> POOL]*2 -> FC -> ReLU -> FC.
+
+    cnnjax train experiments/pattern4_fashion_mnist_12k.py
+
+PATTERN4_COUNT
+PATTERN4_RESULT
+"""
+
+model = {"name": "convnet", "stages": [[16, "pool"], [32, "pool"]], "dense": [64]}
+dataset = {"name": "fashion_mnist_12k", "batch_size": 64, "normalize": "fashion_mnist"}
+schedule = {
+    "epochs": 5,
+    "optimizer": {"name": "adamw", "weight_decay": 0.01},
+    "learning_rate": {"name": "cosine", "value": 2e-3},
+    "seed": 0,
+}
