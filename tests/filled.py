@@ -1,4 +1,4 @@
-"""Variables without `init`: by shape alone, or filled by NumPy; compiling `init` is what is slow."""
+"""Variables by shape alone or filled by NumPy: compiling `init` is what is slow."""
 
 import math
 

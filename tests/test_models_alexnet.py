@@ -126,7 +126,7 @@ def test_dropout_is_on_outputs_in_the_paper_and_on_inputs_in_torchvision():
 
 def test_batch_norm_stands_before_every_activation():
     variables = abstract(alexnet(**NARROW, norm="batch"), (2, 28, 28, 1))
-    assert {n for n in variables["batch_stats"]["features"]} == {f"norm{i}" for i in range(1, 6)}
+    assert set(variables["batch_stats"]["features"]) == {f"norm{i}" for i in range(1, 6)}
     x = jax.random.normal(jax.random.key(1), (8, 28, 28, 1))
     module = alexnet(**NARROW, norm="batch", activation="identity")
     _, state = module.apply(
