@@ -123,7 +123,8 @@ def summarize(
         from cnnjax.training.experiment import open_data
 
         dataset = open_data(model)
-        input_shape = dataset.shape if input_shape is None else input_shape
+        if input_shape is None:
+            input_shape = model.model.get("input_shape") or dataset.shape
         num_classes = dataset.num_classes if num_classes is None else num_classes
     return summary(model, input_shape=input_shape, num_classes=num_classes, batch_size=batch_size)
 
