@@ -194,20 +194,11 @@ class Stem(nn.Module):
         return Pool(self.pool, 3, stride=2, padding=padding, name="pool")(x)
 
 
-class Stage(nn.Module):
-    """Units at one map size, `block1`, `block2`, ..."""
-
-    units: tuple[Callable[..., nn.Module], ...]
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "n *space c"], *, train: bool) -> Array:
-        for i, unit in enumerate(self.units, 1):
-            x = unit(name=f"block{i}")(x, train)
-        return x
-
-
 class Base(nn.Module):
-    """Stem and stages; a pre-activation net ends with the activation its last unit lacks."""
+    """Stem and stages; a pre-activation net ends with the activation its last unit lacks.
+
+    Unit 2 of the first stage is called "stage1_block2"; "stage1" is that stage's captured output.
+    """
 
     design: Design
     stem: Callable[..., nn.Module]
@@ -216,9 +207,10 @@ class Base(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "n *space c"], *, train: bool = False) -> Array:
         d = self.design
-        x = capture(self, "stem", self.stem(name="stem")(x, train=train))
+        x = capture(self, "stem_out", self.stem(name="stem")(x, train=train))
         for i, units in enumerate(self.stages, 1):
-            x = Stage(units, name=f"stage{i}")(x, train=train)
+            for j, unit in enumerate(units, 1):
+                x = unit(name=f"stage{i}_block{j}")(x, train)
             if i == len(self.stages) and d.preactivates:
                 x = d.norm(name="norm")(x, train=train) if d.order == "full_preactivation" else x
                 x = d.activation(x)
@@ -235,7 +227,7 @@ class Head(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n *space c"], *, train: bool = False) -> Array:
-        x = capture(self, "pool", GlobalPool(name="pool")(x))
+        x = capture(self, "pool", GlobalPool(name="global_pool")(x))
         x = Dropout(self.dropout, name="dropout")(x, train=train) if self.dropout else x
         return Dense(self.num_classes, kernel_init=self.kernel_init, name="fc")(x)
 

@@ -79,7 +79,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 }
 PREACTIVATED: Mapping[str, Mapping[str, Any]] = {
     "paper": {"stride_in": "3x3"},
-    "timm": {"shared_first": False},
+    "timm": {"shared_first": False, "zero_init": False},
     "keras": {
         "stride_in": "3x3",
         "biases": "unnormalized",
@@ -135,7 +135,8 @@ def resnet(
     - `downsample`: Keras' pre-activation nets halve the map in the last unit of a stage, all
       others in the first.
     - `zero_init`: the last norm of each branch starts at gamma = 0, or the last kernel at 0 where
-      the branch ends in a convolution (Goyal et al. 2017, section 5.1; timm's default).
+      the branch ends in a convolution (Goyal et al. 2017, section 5.1). timm's ResNets do it, its
+      pre-activation nets do not.
     - `zero_pool_padding`: Keras' pre-activation nets pool zeros at the border, others ignore it.
     - `shared_first`: in a pre-activation net both paths of the first unit read its activated input
       (He et al. 2016, appendix); timm keeps the raw input on an identity shortcut there.
@@ -151,7 +152,7 @@ def resnet(
 
     `stem`: "imagenet" is 7x7 at stride 2 and 3x3 pooling at stride 2; "small" a single 3x3 at
     stride 1 (the paper's CIFAR-10 stem); "auto" takes "small" for images up to 64 pixels.
-    `width` multiplies every number of maps. Captured: stem, stage1, ..., pool.
+    `width` multiplies every number of maps. Captured: stem_out, stage1, ..., pool.
     """
     row = DEPTHS[depth]
     asked = {

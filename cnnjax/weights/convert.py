@@ -23,7 +23,7 @@ from cnnjax.weights.files import State, read
 Layout = Literal["torchvision", "timm", "keras"]
 Options = Mapping[str, Any]
 Namer = Callable[[str, Options], str | None]
-"""Our module path ("features/stage1/block1/conv1") and the model's options -> the library's name
+"""Our module path ("features/stage1_block1/conv1") and the model's options -> the library's name
 of that module ("layer1.0.conv1"), or None where the library has none. Keras keeps our modules
 `.../depthwise` and `.../pointwise` as two kernels of one layer: both have that layer's name."""
 

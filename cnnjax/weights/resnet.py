@@ -4,7 +4,7 @@ import re
 
 from cnnjax.weights.convert import Options
 
-_UNIT = re.compile(r"features/stage(\d+)/block(\d+)/(conv|norm|shortcut/conv|shortcut/norm)(\d*)")
+_UNIT = re.compile(r"features/stage(\d+)_block(\d+)/(conv|norm|shortcut/conv|shortcut/norm)(\d*)")
 
 
 def torchvision(module: str, options: Options) -> str | None:
