@@ -41,6 +41,7 @@ FAMILIES: Mapping[schema.Factory, Family] = {
             "keras": resnet.keras,
         },
         pointwise={"timm": resnet.timm_pointwise},
+        order=resnet.order,
     ),
     models.MODELS["resnet_cifar"]: Family(
         layouts={"torchvision": resnet.torchvision, "timm": resnet.timm}

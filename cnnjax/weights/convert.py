@@ -5,6 +5,7 @@ the transposed kernels, and one error that lists all that does not fit.
 """
 
 import inspect
+import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -143,10 +144,11 @@ def slots_of(
         else:
             named.append((path, name))
     if homeless:
+        listed = f"{', '.join(homeless[:8])}{', ...' if len(homeless) > 8 else ''}"
+        hint = f' Is "variant": "{layout}" missing?' if options.get("variant") != layout else ""
         raise SpecError(
-            f"model: the {layout} layout has no place for {len(homeless)} parameters of"
-            f" {_say(model)}: {', '.join(homeless[:8])}{', ...' if len(homeless) > 8 else ''}."
-            f' Is variant="{layout}" missing?'
+            f"model: the {layout} layout has no place for {len(homeless)} arrays of"
+            f" {_say(model)}: {listed}.{hint}"
         )
     if family.order is not None and layout != "keras":
         rank = family.order
@@ -300,7 +302,7 @@ def _check_fit(
 
 
 def _say(model: Mapping[str, Any]) -> str:
-    return "{" + ", ".join(f'"{k}": {v!r}' for k, v in model.items()) + "}"
+    return json.dumps(dict(model), default=str)
 
 
 def _put(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:

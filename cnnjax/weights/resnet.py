@@ -39,6 +39,16 @@ def timm_pointwise(options: Options) -> tuple[str, ...]:
     return ("classifier/fc",) if options["order"] == "full_preactivation" else ()
 
 
+def order(name: str) -> tuple[int, int, int, bool]:
+    """timm's pre-activated units define their projection first; all else is as it is called."""
+    if name in ("norm", "head.fc"):
+        return (2, 0, 0, False)
+    if not name.startswith("stages."):
+        return (0, 0, 0, False)
+    _, stage, _, block, part = name.split(".", 4)
+    return (1, int(stage), int(block), not part.startswith("downsample"))
+
+
 def keras(module: str, options: Options) -> str | None:
     """The names of keras.applications' ResNet50 .. ResNet152 and ResNet50V2 .. ResNet152V2."""
     ends = {"features/stem/conv": "conv1_conv", "features/stem/norm": "conv1_bn",
