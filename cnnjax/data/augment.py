@@ -34,7 +34,7 @@ def augment_batch(
     if not augments:
         return images
 
-    def one(position: Integer[Array, ""], image: Image) -> Image:
+    def one(position: Integer[Array, ""], image: Image) -> Num[Array, "*out c"]:
         own = jax.random.fold_in(key, position.astype(jnp.uint32))
         for place, augment in enumerate(augments):
             image = augment(jax.random.fold_in(own, place), image)

@@ -82,6 +82,7 @@ def prepare(
     where = data_dir or default_data_dir()
     if is_bucket(where):
         raise DataError(f"{where}: prepare on a local disk, then copy the folder to the bucket.")
+    where = str(Path(where).expanduser())  # TFDS would make a folder called "~"
     name = "imagenette/full-size-v2" if name == "imagenette" else name
     with contextlib.suppress(DataError):
         place = find_prepared(name, where)

@@ -12,6 +12,7 @@ from typing import Any
 import flax.linen as nn
 
 from cnnjax import schema
+from cnnjax.errors import SpecError
 from cnnjax.models.alexnet import alexnet
 from cnnjax.models.convnet import convnet
 from cnnjax.models.googlenet import googlenet
@@ -83,6 +84,12 @@ def build(
         "num_classes": num_classes,
         "input_shape": None if input_shape is None else [int(n) for n in input_shape],
     }
-    return schema.construct(
+    module = schema.construct(
         MODELS, model, where, **{k: v for k, v in given.items() if v is not None}
     )
+    if not isinstance(module, nn.Module):
+        raise SpecError(
+            f"{where}.name: '{model['name']}' gave {module!r}; expected a factory of Flax Linen"
+            " modules."
+        )
+    return module

@@ -211,11 +211,6 @@ def resolve(
             found.model, num_classes=dataset.num_classes, input_shape=dataset.shape,
             where=f"{found.where}: model",
         )  # fmt: skip
-    if not isinstance(model, nn.Module):
-        raise SpecError(
-            f"{found.where}: model.name: '{found.model['name']}' gave {model!r}; expected a factory"
-            " of Flax Linen modules."
-        )
     resolved = Experiment(
         spec=found,
         dataset=dataset,

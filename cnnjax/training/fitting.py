@@ -9,6 +9,7 @@ from flax.errors import FlaxError
 from cnnjax import data
 from cnnjax.errors import CnnjaxError, SpecError
 from cnnjax.training.compiled import Parts
+from cnnjax.training.experiment import Experiment
 from cnnjax.training.step import heads_of
 
 # What tracing raises for sizes and kinds that do not go together.
@@ -41,18 +42,25 @@ def check_fit(parts: Parts) -> None:
     size = "x".join(map(str, x.dataset.shape))
     seen = _traced(f"{where}: dataset.augment: does not fit images of {size}", augmented,
                    key, positions, stored)  # fmt: skip
+    _check_channels(x)
     ready = _traced(f"{where}: dataset.normalize: does not fit images of {size}", parts.prepare,
                     seen)  # fmt: skip
-    if ready.size != seen.size:
-        raise SpecError(
-            f"{where}: dataset.normalize: {x.spec.dataset['normalize']!r} is for {ready.shape[-1]}"
-            f" channels; the images of '{x.dataset.name}' are {size}."
-        )
     logits, heads = _traced(
         f"{where}: model: does not fit the augmented images of"
         f" {'x'.join(map(str, seen.shape[1:]))}", lambda k, i: _forward(parts, k, i), key, ready
     )  # fmt: skip
     _traced(f"{where}: schedule.loss: does not fit the network", parts.loss, logits, labels, heads)
+
+
+def _check_channels(x: Experiment) -> None:
+    how, channels = x.spec.dataset["normalize"], x.dataset.shape[-1]
+    pair = data.NORMALIZE[how] if isinstance(how, str) else (how["mean"], how["sd"])
+    for values in pair or ():
+        if not isinstance(values, int | float) and len(values) != channels:
+            raise SpecError(
+                f"{x.spec.where}: dataset.normalize: {how!r} is for {len(values)} channels; the"
+                f" images of '{x.dataset.name}' are {'x'.join(map(str, x.dataset.shape))}."
+            )
 
 
 def _forward(parts: Parts, key: Any, images: Any) -> tuple[Any, Any]:
