@@ -432,7 +432,7 @@ class PooledReadout(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n *space c"], *, train: bool = False) -> Array:
-        x = Dropout(self.dropout, name="dropout")(GlobalPool("avg")(x), train=train)
+        x = Dropout(self.dropout, name="dropout")(GlobalPool("avg", name="pool")(x), train=train)
         return Dense(self.num_classes, kernel_init=self.kernel_init, name="fc")(x)
 
 

@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from filled import abstract, filled
 
 from cnnjax import layers, ops
-from cnnjax.errors import ShapeError
+from cnnjax.errors import ShapeError, SpecError
 from cnnjax.layers import Conv, ConvUnit, FactoredConv, SeparableConv
+from cnnjax.models.convnet import convnet
 
 RNG = np.random.default_rng(0)
 X = jnp.asarray(RNG.normal(size=(2, 9, 8, 3)), jnp.float32)
@@ -121,3 +123,53 @@ def test_inner_unit_stands_for_all_factors_but_the_last(factorization):
 def test_an_even_window_is_no_stack_of_3x3():
     with pytest.raises(ShapeError, match="odd size, not 4x4"):
         jax.eval_shape(FactoredConv(4, 4, "stack").init, jax.random.key(0), X)
+
+
+@pytest.mark.parametrize(
+    ("factorization", "kernels"),
+    [
+        ("stack", {"conv1": (3, 3, 2, 2), "conv2": (3, 3, 2, 6)}),
+        ("asymmetric", {"row": (1, 5, 2, 2), "column": (5, 1, 2, 6)}),
+        ("depthwise", {"depthwise": (5, 5, 1, 2), "pointwise": (1, 1, 2, 6)}),
+    ],
+)
+def test_convnet_factors_its_windows(factorization, kernels):
+    module = convnet(
+        stages=((2, {"features": 6, "factorization": factorization}),), dense=(),
+        kernel_size=5, input_shape=(8, 8, 1),
+    )  # fmt: skip
+    params = abstract(module, (1, 8, 8, 1))["params"]["features"]["stage1"]
+    assert params["conv1"]["kernel"].shape == (5, 5, 1, 2)
+    assert {k: v["conv"]["kernel"].shape for k, v in params["conv2"].items()} == kernels
+
+
+@pytest.mark.parametrize("between", [False, True])
+def test_convnet_puts_the_activation_between_factors_where_asked(between):
+    module = convnet(
+        stages=((4,),), dense=(), factorization="asymmetric", norm="batch",
+        factor_activation=between, input_shape=(8, 8, 1),
+    )  # fmt: skip
+    x = jnp.asarray(RNG.normal(size=(1, 8, 8, 1)), jnp.float32)
+    variables = filled(module, x.shape)
+    stage = variables["params"]["features"]["stage1"]["conv1"]
+    assert ("norm" in stage["row"]) == between
+    negated = jax.tree.map(lambda a: -jnp.abs(a), stage["row"]["conv"])
+    zeroed = {**variables, "params": {**variables["params"], "features": {"stage1": {"conv1": {
+        **stage, "row": {**stage["row"], "conv": negated}}}}}}  # fmt: skip
+    # Behind a ReLU, nothing of a positive image passes a negative row.
+    bright, dark = (module.apply(zeroed, image) for image in (jnp.abs(x), 2 * jnp.abs(x)))
+    assert np.allclose(bright, dark) == between
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": (3, 5), "factorization": "asymmetric"},
+        {"padding": 1, "factorization": "depthwise"},
+        {"kernel_size": 4, "factorization": "stack"},
+        {"input_shape": (8, 1), "factorization": "stack"},
+    ],
+)
+def test_convnet_refuses_what_cannot_be_factored(options):
+    with pytest.raises(SpecError, match="convnet: factorization"):
+        convnet(**{"input_shape": (8, 8, 1), **options})

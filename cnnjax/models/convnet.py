@@ -1,6 +1,7 @@
 """The textbook pattern [[CONV -> ReLU]*N -> POOL?]*M -> [FC -> ReLU]*K -> FC, as nested lists."""
 
 import dataclasses
+from functools import partial
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import flax.linen as nn
@@ -15,8 +16,11 @@ from cnnjax.layers import (
     Activation,
     ActivationName,
     Conv,
+    ConvUnit,
     Dense,
     Dropout,
+    FactoredConv,
+    Factorization,
     GlobalPool,
     Initializer,
     InitializerName,
@@ -46,6 +50,7 @@ class ConvOptions(TypedDict):
     padding: NotRequired[Padding]
     dilation: NotRequired[Size]
     groups: NotRequired[Annotated[int, Ge(1)]]
+    factorization: NotRequired[Factorization]
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -65,9 +70,9 @@ Layer = Annotated[int, Ge(1)] | Literal["pool"] | ConvOptions | PoolOptions
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What one element of a stage became: the options of a `Conv`, or those of a `Pool`."""
+    """What one element of a stage became: the options of a `Conv`, `FactoredConv` or `Pool`."""
 
-    kind: Literal["conv", "pool"]
+    kind: Literal["conv", "factored", "pool"]
     options: tuple[tuple[str, Any], ...]
 
 
@@ -79,6 +84,7 @@ class Stage(nn.Module):
     norm: NormFactory
     use_bias: bool
     kernel_init: Initializer
+    factor_activation: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "n *space c"], train: bool) -> Array:
@@ -90,6 +96,9 @@ class Stage(nn.Module):
                 x = Pool(**options, name=f"pool{pools}")(x)
                 continue
             convs += 1
+            if plan.kind == "factored":
+                x = self._factored(options, f"conv{convs}")(x, train=train)
+                continue
             x = Conv(
                 **options,
                 use_bias=self.use_bias,
@@ -98,6 +107,14 @@ class Stage(nn.Module):
             )(x)
             x = self.activation(self.norm(name=f"norm{convs}")(x, train=train))
         return x
+
+    def _factored(self, options: dict[str, Any], name: str) -> nn.Module:
+        """A product of convolutions; norm and activation follow the last, or every one of them."""
+        bare = partial(ConvUnit, use_bias=self.use_bias, kernel_init=self.kernel_init)
+        unit = partial(bare, norm=self.norm, activation=self.activation)
+        linear = partial(bare, activation=ops.identity)
+        inner = unit if self.factor_activation else linear
+        return FactoredConv(**options, unit=unit, inner=inner, name=name)
 
 
 class Stages(nn.Module):
@@ -108,12 +125,15 @@ class Stages(nn.Module):
     norm: NormFactory
     use_bias: bool
     kernel_init: Initializer
+    factor_activation: bool
     remat: bool
 
     @nn.compact
     def __call__(self, x: Float[Array, "n *space c"], *, train: bool = False) -> Array:
         stage = nn.remat(Stage, static_argnums=(2,)) if self.remat else Stage
-        options = (self.activation, self.norm, self.use_bias, self.kernel_init)
+        options = (
+            self.activation, self.norm, self.use_bias, self.kernel_init, self.factor_activation
+        )  # fmt: skip
         for i, plans in enumerate(self.stages, 1):
             x = stage(plans, *options, name=f"stage{i}")(x, train)
             x = capture(self, f"stage{i}_out", x)
@@ -150,6 +170,8 @@ def convnet(
     kernel_size: Size = 3,
     stride: Size = 1,
     padding: Padding = "SAME",
+    factorization: Factorization = "none",
+    factor_activation: bool = False,
     pool: PoolName = "max",
     pool_window: Size = 2,
     pool_stride: Size | None = None,
@@ -172,12 +194,19 @@ def convnet(
     empty: without stages it is an `mlp`, without `dense` as well `linear`. The input has one, two
     or three axes and channels, as `input_shape` says. `width` multiplies the features of every
     convolution and hidden layer. `dropout` zeroes inputs of every fully connected layer.
+
+    `factorization` writes every n x n convolution as a product: "stack" of 3x3, "asymmetric" 1xn
+    and nx1 (Szegedy et al. 2015, arXiv:1512.00567, section 3), or "depthwise" and 1x1 (Chollet
+    2016); `factor_activation` puts norm and activation between the factors too.
     """
     if not 2 <= len(input_shape) <= 4:
         raise SpecError(
             f"convnet: input_shape: expected one to three axes and channels, got {input_shape}."
         )
-    conv_defaults = {"kernel_size": kernel_size, "stride": stride, "padding": padding}
+    conv_defaults = {
+        "kernel_size": kernel_size, "stride": stride, "padding": padding,
+        "factorization": factorization,
+    }  # fmt: skip
     pool_defaults = {"kind": pool, "window": pool_window, "stride": pool_stride}
 
     def plan(layer: Any) -> Plan:
@@ -188,13 +217,35 @@ def convnet(
             own = {"kind" if k == "pool" else k: v for k, v in given.items()}
             return Plan("pool", tuple((pool_defaults | own).items()))
         own = {**given, "features": scaled(given["features"], width)}
-        return Plan("conv", tuple((conv_defaults | own).items()))
+        return _conv_plan(conv_defaults | own, len(input_shape) - 1)
 
     act, kernel_init = ops.ACTIVATIONS[activation], INITIALIZERS[initializer]
     factory = norm_factory(norm, momentum=norm_momentum, eps=norm_eps)
     plans = tuple(tuple(plan(layer) for layer in stage) for stage in stages)
     widths = tuple(scaled(n, width) for n in dense)
     return Network(
-        Stages(plans, act, factory, use_bias, kernel_init, remat),
+        Stages(plans, act, factory, use_bias, kernel_init, factor_activation, remat),
         Head(widths, num_classes, global_pool, act, dropout, kernel_init),
     )
+
+
+def _conv_plan(options: dict[str, Any], rank: int) -> Plan:
+    """A convolution, or the product that its `factorization` asks for."""
+    form = options.pop("factorization")
+    if form == "none":
+        return Plan("conv", tuple(options.items()))
+    sizes = {"kernel_size": options["kernel_size"], "stride": options["stride"]}
+    plain = all(isinstance(v, int) for v in sizes.values()) and options["padding"] in (
+        "SAME", "VALID"
+    )  # fmt: skip
+    if rank != 2 or not plain or {"dilation", "groups"} & set(options):
+        raise SpecError(
+            f"convnet: factorization: '{form}' takes square windows of images, one number for"
+            " kernel_size and stride, padding 'SAME' or 'VALID', and neither dilation nor groups."
+        )
+    if form == "stack" and options["kernel_size"] % 2 == 0:
+        raise SpecError(
+            "convnet: factorization: a 'stack' of 3x3 needs an odd kernel_size, not"
+            f" {options['kernel_size']}."
+        )
+    return Plan("factored", (*options.items(), ("factorization", form)))
