@@ -1,0 +1,23 @@
+"""VGG-11 (Simonyan & Zisserman 2014, configuration A), an eighth as wide, with batch norm.
+
+One pass over Fashion-MNIST, the budget of the whole zoo; results are in the README's table.
+
+    cnnjax data prepare fashion_mnist
+    cnnjax train experiments/zoo_vgg.py
+"""
+
+model = {
+    "name": "vgg",
+    "config": "A",
+    "norm": "batch",
+    "width": 0.125,
+    "dense": 128,
+    "initializer": "he_normal",
+}
+dataset = {"name": "fashion_mnist", "batch_size": 64, "normalize": "fashion_mnist"}
+schedule = {
+    "examples": 60_000,
+    "optimizer": {"name": "adamw", "weight_decay": 0.01},
+    "learning_rate": {"name": "cosine", "value": 3e-3, "warmup": 0.05},
+    "seed": 0,
+}
