@@ -88,9 +88,8 @@ def load(
     _check_fit(slots, tensors, layout, model, ignore)
     variables: dict[str, Any] = {}
     for slot in slots:
-        # A copy: the arrays of the caller may change later, and a view would change with them.
-        array = np.array(slot.inward(tensors[slot.name]), np.float32)
-        _put(variables, slot.path, jnp.asarray(array))
+        # A copy (`asarray` may share memory): the caller's arrays can change later.
+        _put(variables, slot.path, jnp.array(slot.inward(tensors[slot.name]), jnp.float32))
     return variables
 
 
