@@ -11,6 +11,7 @@ import pytest
 from cnnjax import weights
 from cnnjax.errors import DataError, SpecError
 from cnnjax.models import build
+from cnnjax.weights import exchange
 from cnnjax.weights.convert import slots_of
 
 TINY = {"name": "resnet", "depth": 18, "stages": [1, 1], "width": 0.0625, "num_classes": 3,
@@ -232,6 +233,17 @@ def test_a_certificate_tells_file_tensors_and_distance(tmp_path, state):
     assert facts["relative_l2"] == pytest.approx(0.25 / np.linalg.norm(off), rel=1e-3)
     assert facts["same_argmax"] == bool((off.argmax(-1) == logits.argmax(-1)).all())
     json.dumps(facts)
+
+
+def test_a_file_with_counted_batches_verifies_and_logits_far_off_do_not(tmp_path, state):
+    path = tmp_path / "net.npz"
+    weights.write(path, {**state, "bn1.num_batches_tracked": np.array(500)})
+    assert exchange.verify("torchvision", TINY, path)["verified"]
+    images = np.ones((1, 8, 8, 3), np.float32)
+    weights.write(tmp_path / "far.npz", {"images": images, "logits": np.full((1, 3), 1e3)})
+    facts = exchange.verify("torchvision", TINY, path, reference=tmp_path / "far.npz")
+    assert facts["saves_back_equal"]
+    assert not facts["verified"]
 
 
 def test_a_certificate_wants_images_and_logits_that_agree(state):
