@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
+from cnnjax.audit import FACTS, models_long
 from cnnjax.cost import cost, parameters, summary, variables_of
 from cnnjax.models import build
 
@@ -65,7 +66,7 @@ def _two_units(text):
     for row in found.layers:
         counts = Sums(row.params, row.buffers, row.macs, row.activations)
         total = total.plus(counts)
-        stage = row.name.removeprefix("features/").split("/block2/")
+        stage = row.name.removeprefix("features/").split("_block2/")
         if len(stage) == 2:
             second[stage[0]] = second.get(stage[0], Sums(0, 0, 0, 0)).plus(counts)
     assert total.macs == found.totals.macs
@@ -93,7 +94,7 @@ FULL = [
     ("alexnet", {}, 60_965_224, 724_406_816),
     ("alexnet", {"groups": 1}, 62_378_344, 1_135_256_096),
     ("alexnet", {"variant": "torchvision", "input_shape": [224, 224, 3]}, 61_100_840, 714_188_480),
-    # Simonyan & Zisserman 2014, table 1 (133, 133, 134, 138, 144 million in table 2).
+    # Simonyan & Zisserman 2014, table 1.
     ("vgg11", {}, 132_863_336, 7_609_090_048),
     ("vgg", {"config": "A-LRN"}, 132_863_336, 7_609_090_048),
     ("vgg13", {}, 133_047_848, 11_308_466_176),
@@ -114,7 +115,7 @@ FULL = [
     ("resnet50", {"variant": "torchvision"}, 25_557_032, 4_089_184_256),
     # He et al. 2016: pre-activation, one batch norm between stem and first unit.
     ("resnet50v2", {}, 25_549_352, 4_089_184_256),
-    # Iandola et al. 2016, table 1 (1,248,424) and section 6.
+    # Iandola et al. 2016, table 1 and section 6.
     ("squeezenet1_0", {}, 1_248_424, 818_924_576),
     ("squeezenet1_0", {"bypass": "simple"}, 1_248_424, 818_924_576),
     ("squeezenet1_0", {"bypass": "complex"}, 1_589_672, 1_165_298_720),
@@ -305,3 +306,31 @@ def test_separable_stem_is_the_first_row_of_googlenets_table():
     weights = sum(row.macs for row in rows) / 112**2
     assert weights == 7 * 7 * 3 * 8 + 24 * 64
     assert round(weights * 112**2 / 1e6) == 34
+
+
+def test_long_list_of_models_shows_the_counted_numbers():
+    for row in models_long():
+        if row["name"].startswith(("resnet", "plain")):
+            found = deep(row["name"])
+            counted = found.weights, found.macs
+        else:
+            found = totals(row["name"])
+            counted = found.params.trainable, found.macs
+        assert (row["params"], row["macs"]) == counted, row["name"]
+        assert row["weight_mib"] == 4 * row["params"] / 2**20
+        assert bool(row["source"]) == any(row[k] is not None for k in ("top1_error", "top5_error"))
+
+
+def test_audited_residual_networks_have_what_was_published():
+    checked = 0
+    for fact in FACTS:
+        if fact.model.startswith("resnet") and "MiB" not in fact.quantity:
+            found = deep(fact.model, **fact.form)
+            ours = {
+                "parameters": found.weights,
+                "parameters with moving statistics": found.weights + found.statistics,
+                "multiply-adds": found.macs,
+            }[fact.quantity]
+            assert abs(ours - fact.value) <= fact.unit / 2, (fact.model, fact.source)
+            checked += 1
+    assert checked >= 20
