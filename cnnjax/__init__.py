@@ -151,4 +151,5 @@ def _dataset(data: "DataSet | Mapping[str, np.ndarray] | None") -> "DataSet | No
     digest = hashlib.sha256()
     for key in sorted(data):
         digest.update(key.encode() + np.ascontiguousarray(data[key]).tobytes())
-    return from_arrays(**data, name=f"arrays-{digest.hexdigest()[:16]}")
+    arrays: dict[str, Any] = dict(data)
+    return from_arrays(**arrays, name=f"arrays-{digest.hexdigest()[:16]}")

@@ -192,10 +192,10 @@ def _execute(path: Path, text: str, where: str) -> tuple[dict[str, Any], str]:
         raise SpecError(f"{where}:{error.lineno}: SyntaxError: {error.msg}\n    {line}") from error
     except Exception as error:
         inside = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
-        line = inside[-1].lineno if inside else None
-        source = text.splitlines()[line - 1].strip() if line else ""
+        number = inside[-1].lineno if inside else None
+        source = text.splitlines()[number - 1].strip() if number else ""
         kind = type(error).__name__
-        raise SpecError(f"{where}:{line}: {kind}: {error}\n    {source}") from error
+        raise SpecError(f"{where}:{number}: {kind}: {error}\n    {source}") from error
     known = (*REQUIRED, *OPTIONAL)
     for name, value in namespace.items():
         free = name in known or name.startswith("_")

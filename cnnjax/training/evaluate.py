@@ -25,7 +25,7 @@ def evaluator(split: Split, mesh: Mesh, **parts: Any) -> Evaluator:
     devices = mesh.devices.size
     batch = -(-min(LARGEST_BATCH, len(split)) // devices) * devices
     rows, whole = split_rows(mesh), replicated(mesh)
-    step = partial(eval_step, **parts)
+    step: Callable[..., Any] = partial(eval_step, **parts)
     if data.fits(split):
         held = data.Resident.read(split, seed=0, batch_size=batch)
         resident = jax.device_put((held.images, held.labels), whole)
@@ -75,6 +75,4 @@ def _place(
     """Put host arrays on the mesh; `local` ones are this process's rows only."""
     if local:
         return tuple(jax.make_array_from_process_local_data(sharding, a) for a in arrays)
-    return tuple(
-        jax.make_array_from_callback(a.shape, sharding, lambda i, a=a: a[i]) for a in arrays
-    )
+    return tuple(jax.make_array_from_callback(a.shape, sharding, a.__getitem__) for a in arrays)

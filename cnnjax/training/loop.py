@@ -178,7 +178,8 @@ class _Session:
             row, _ = self._evaluate(watched, self.state.variables())
             self._record(watched, row)
             metrics = {"top1": row["top1"]} if watched == "validation" else None
-        if self._at(x.every("checkpoint_every")):
+        # A validated state is always saved, or the best one could be lost between two checkpoints.
+        if metrics is not None or self._at(x.every("checkpoint_every")):
             self.checkpoints.save(self._finite_state(), metrics)
         self._clock = time.perf_counter()
 
@@ -205,7 +206,9 @@ class _Session:
         chosen, how = self.state, "last"
         if schedule["select"] == "best":
             how = "best on validation"
-            chosen = self.checkpoints.restore(self.state, step=self.checkpoints.best_step())
+            best = self.checkpoints.restore(self.state, step=self.checkpoints.best_step())
+            assert best is not None, "a validation score was saved with every evaluation"
+            chosen = best
         variables = chosen.variables()
         split = next(s for s in ("test", "validation", "train") if s in x.splits)
         row, confusion = self._evaluate(split, variables)
@@ -236,7 +239,7 @@ class _Session:
         self._flush()
         self.checkpoints.save(self._finite_state())
         self.checkpoints.settle()
-        number = signal.Signals(self.signal)
+        number = signal.Signals(self.signal or signal.SIGTERM)
         raise Interrupted(
             f"{self.log.directory}: stopped by {number.name} at step {self.step} of"
             f" {self.experiment.steps}; the same command goes on from there.",

@@ -1,6 +1,6 @@
 """Optimizers and learning-rate schedules: Optax under the papers' names."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import jax
@@ -10,7 +10,8 @@ from annotated_types import Ge, Gt, Lt, MinLen
 
 from cnnjax.schema import Table, construct
 
-Schedule = optax.Schedule
+Schedule = Callable[[Any], Any]
+"""Step -> learning rate."""
 # A moment of the run: a number of steps, or a share of the whole strictly between 0 and 1.
 Moment = Annotated[int, Ge(0)] | Annotated[float, Gt(0), Lt(1)]
 

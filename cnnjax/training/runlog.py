@@ -113,7 +113,7 @@ def event_writer(log: RunLog) -> Any:
 
 def environment() -> dict[str, Any]:
     """Versions, device, git state and command of this process."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)

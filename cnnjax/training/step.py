@@ -1,5 +1,6 @@
 """One step of training and one of evaluation: pure functions of state and batch."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -60,10 +61,11 @@ def train_step(
         average = jax.tree.map(lambda a, p: ema * a + (1 - ema) * p, state.ema, params)
     totals = _add(state, value, logits, labels)
     ended = (state.step + 1) % log_every == 0
-    fresh = Totals.zero().replace(bad_step=totals.bad_step)
+    fresh = dataclasses.replace(Totals.zero(), bad_step=totals.bad_step)
     kept = jax.tree.map(lambda a, b: jnp.where(ended, a, b), fresh, totals)
     return (
-        state.replace(
+        dataclasses.replace(
+            state,
             step=state.step + 1,
             params=params,
             batch_stats=batch_stats or state.batch_stats,
@@ -110,7 +112,7 @@ def eval_step(
     prepare: Prepare,
 ) -> Sums:
     """Sums over the rows that are real examples, and the confusion counts (class, prediction)."""
-    logits = module.apply(variables, prepare(images), train=False)
+    logits: Any = module.apply(variables, prepare(images), train=False)
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     classes = logits.shape[-1]
     values = loss(logits, labels, {})
