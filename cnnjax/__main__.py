@@ -48,10 +48,11 @@ DataDir = Annotated[
 RunDir = Annotated[Path, Argument(metavar="RUN", help="A run directory.")]
 
 
-def _version(asked: bool) -> None:
+def _version(asked: bool) -> bool:
     if asked:
         print(f"cnnjax {cnnjax.__version__}")
         raise typer.Exit
+    return asked
 
 
 @app.callback()
