@@ -1,17 +1,24 @@
 """AlexNet against Krizhevsky et al. 2012 and torchvision."""
 
+import json
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import libraries
 import numpy as np
 import pytest
 from filled import abstract, count, feature_shapes, filled, gradients, logits_shape
 
+from cnnjax import weights
 from cnnjax.errors import ShapeError
 from cnnjax.models import build
 from cnnjax.models.alexnet import alexnet
+from cnnjax.weights import convert
 
 NARROW = {"width": 0.0625, "dense": 512, "input_shape": (28, 28, 1), "num_classes": 10}
+KEY = "torchvision/alexnet"
+MODEL = {"name": "alexnet", "variant": "torchvision"}
 
 
 @pytest.mark.parametrize(
@@ -160,3 +167,24 @@ def test_an_image_that_vanishes_names_the_layer():
     module = alexnet(input_shape=(40, 40, 3), stem="imagenet")
     with pytest.raises(ShapeError, match="features/pool5"):
         abstract(module, (1, 40, 40, 3))
+
+
+def test_logits_are_torchvisions():
+    logits, _ = libraries.run("torchvision", MODEL, libraries.torch_state(KEY), size=224)
+    assert libraries.relative(logits, libraries.torch_logits(KEY)) < 2e-5
+
+
+def test_the_tensors_are_torchvisions_in_its_order():
+    state = json.loads((libraries.GOLDENS / "goldens_dev.json").read_text())["models"][KEY]["state"]
+    slots = convert.slots_of(weights.FAMILIES, "torchvision", MODEL)
+    assert [[s.name, list(s.shape)] for s in slots] == [[name, shape] for name, shape, _ in state]
+
+
+def test_a_round_trip_changes_no_bit():
+    model = {**MODEL, "width": 0.0625}
+    rng = np.random.default_rng(0)
+    slots = convert.slots_of(weights.FAMILIES, "torchvision", model)
+    state = {s.name: rng.standard_normal(s.shape).astype(np.float32) for s in slots}
+    back = weights.save("torchvision", model, weights.load("torchvision", model, state))
+    assert list(back) == list(state)
+    assert all(np.array_equal(back[name], state[name]) for name in state)

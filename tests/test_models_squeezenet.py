@@ -1,14 +1,21 @@
 """SqueezeNet against Iandola et al. 2016 and torchvision."""
 
+import json
+
 import jax
+import libraries
 import numpy as np
 import pytest
 from filled import abstract, count, feature_shapes, filled, gradients, logits_shape
 
+from cnnjax import weights
 from cnnjax.models import build
 from cnnjax.models.squeezenet import squeezenet
+from cnnjax.weights import convert
 
 NARROW = {"width": 0.125, "input_shape": (28, 28, 1), "num_classes": 10}
+KEY = "torchvision/squeezenet1_1"
+MODEL = {"name": "squeezenet1_1", "variant": "torchvision"}
 SHAPE = (2, 28, 28, 1)
 
 
@@ -91,9 +98,28 @@ def test_small_stem_suits_small_images(version, shape):
     assert feature_shapes(module, (2, *shape))["class_maps"][0] == shape[0] // 4
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"bypass": "complex", "norm": "batch", "remat": True}, {"version": "1.1"}]
-)
-def test_every_parameter_has_a_finite_gradient(options):
-    found = gradients(squeezenet(**{**NARROW, "width": 0.25}, **options), SHAPE)
+def test_bypasses_batch_norm_and_remat_leave_every_parameter_a_gradient():
+    options = {"bypass": "complex", "norm": "batch", "remat": True}
+    found = gradients(squeezenet(**NARROW, **options), SHAPE)
     assert all(np.isfinite(g).all() and np.any(g != 0) for g in jax.tree.leaves(found))
+
+
+def test_logits_are_torchvisions():
+    logits, _ = libraries.run("torchvision", MODEL, libraries.torch_state(KEY), size=224)
+    assert libraries.relative(logits, libraries.torch_logits(KEY)) < 2e-5
+
+
+def test_the_tensors_are_torchvisions_in_its_order():
+    state = json.loads((libraries.GOLDENS / "goldens_dev.json").read_text())["models"][KEY]["state"]
+    slots = convert.slots_of(weights.FAMILIES, "torchvision", MODEL)
+    assert [[s.name, list(s.shape)] for s in slots] == [[name, shape] for name, shape, _ in state]
+
+
+def test_a_round_trip_changes_no_bit():
+    model = {**MODEL, "width": 0.0625}
+    rng = np.random.default_rng(0)
+    slots = convert.slots_of(weights.FAMILIES, "torchvision", model)
+    state = {s.name: rng.standard_normal(s.shape).astype(np.float32) for s in slots}
+    back = weights.save("torchvision", model, weights.load("torchvision", model, state))
+    assert list(back) == list(state)
+    assert all(np.array_equal(back[name], state[name]) for name in state)

@@ -1,17 +1,26 @@
 """VGG against Simonyan & Zisserman 2014, torchvision and Keras."""
 
+import json
+
 import jax
 import jax.numpy as jnp
+import libraries
 import numpy as np
 import pytest
 from filled import abstract, count, feature_shapes, filled, gradients, logits_shape
 
+from cnnjax import weights
 from cnnjax.errors import ShapeError
 from cnnjax.models import build
 from cnnjax.models.vgg import CONFIGS, staged_init, vgg
+from cnnjax.weights import convert
 
 NARROW = {"width": 0.0625, "dense": 128, "input_shape": (28, 28, 1), "num_classes": 10}
 SHAPE = (2, 28, 28, 1)
+TORCHVISION = {
+    "torchvision/vgg16": {"name": "vgg16", "variant": "torchvision"},
+    "torchvision/vgg11_bn": {"name": "vgg11", "variant": "torchvision", "norm": "batch"},
+}
 
 
 @pytest.mark.parametrize(
@@ -139,9 +148,9 @@ def test_staged_initialisation_refuses_another_width():
         staged_init(shallow, deep)
 
 
-@pytest.mark.parametrize("options", [{}, {"norm": "batch", "head": "average", "remat": True}])
-def test_every_parameter_has_a_finite_gradient(options):
-    found = gradients(vgg(config="A", **{**NARROW, "dense": 512, **options}), SHAPE)
+def test_batch_norm_mean_head_and_remat_leave_every_parameter_a_gradient():
+    options = {"norm": "batch", "head": "average", "remat": True}
+    found = gradients(vgg(config="A", **NARROW, **options), SHAPE)
     assert all(np.isfinite(g).all() and np.any(g != 0) for g in jax.tree.leaves(found))
 
 
@@ -158,3 +167,42 @@ def test_table_1_as_a_whole():
     depths = {config: [len(s) for s in stages] for config, stages in CONFIGS.items()}
     assert depths["E"] == [2, 2, 4, 4, 4]
     assert [s[-1] for s in CONFIGS["C"]] == [3, 3, 1, 1, 1]
+
+
+@pytest.mark.parametrize("key", sorted(TORCHVISION))
+def test_logits_are_torchvisions(key):
+    logits, _ = libraries.run("torchvision", TORCHVISION[key], libraries.torch_state(key), size=224)
+    assert libraries.relative(logits, libraries.torch_logits(key)) < 2e-5
+
+
+@pytest.mark.parametrize("key", sorted(TORCHVISION))
+def test_the_tensors_are_torchvisions_in_its_order(key):
+    state = json.loads((libraries.GOLDENS / "goldens_dev.json").read_text())["models"][key]["state"]
+    slots = convert.slots_of(weights.FAMILIES, "torchvision", TORCHVISION[key])
+    assert [[s.name, list(s.shape)] for s in slots] == [
+        [name, shape] for name, shape, _ in state if shape
+    ]
+
+
+@pytest.mark.parametrize("key", sorted(TORCHVISION))
+def test_a_round_trip_changes_no_bit(key):
+    model = {**TORCHVISION[key], "width": 0.03125, "dense": 64}
+    rng = np.random.default_rng(0)
+    slots = convert.slots_of(weights.FAMILIES, "torchvision", model)
+    state = {s.name: rng.standard_normal(s.shape).astype(np.float32) for s in slots}
+    back = weights.save("torchvision", model, weights.load("torchvision", model, state))
+    back = {k: v for k, v in back.items() if not k.endswith("num_batches_tracked")}
+    assert list(back) == list(state)
+    assert all(np.array_equal(back[name], state[name]) for name in state)
+
+
+@pytest.mark.parametrize("name", ["VGG16", "VGG19"])
+def test_logits_are_those_of_keras(name):
+    state, logits, params = libraries.keras_network(name, "keras_vgg.json")
+    model = {
+        "name": name.lower(), "variant": "keras", "stem": "imagenet", "num_classes": 10,
+        "input_shape": [32, 32, 3],
+    }  # fmt: skip
+    ours, _ = libraries.run("keras", model, state, size=32)
+    assert libraries.relative(ours, logits) < 2e-5
+    assert count(abstract(build(model), (1, 32, 32, 3))["params"]) == params

@@ -20,6 +20,7 @@ from cnnjax.models.inception import inception_v3
 from cnnjax.models.lenet import lenet1, lenet5
 from cnnjax.models.linear import linear
 from cnnjax.models.mlp import mlp
+from cnnjax.models.neocognitron import neocognitron
 from cnnjax.models.nin import nin
 from cnnjax.models.resnet import resnet, resnet_cifar
 from cnnjax.models.squeezenet import squeezenet
@@ -50,6 +51,7 @@ MODELS: Mapping[str, schema.Factory] = {
     "resnet56": partial(resnet_cifar, depth=56),
     "resnet110": partial(resnet_cifar, depth=110),
     "resnet1202": partial(resnet_cifar, depth=1202),
+    "neocognitron": neocognitron,
     "alexnet": alexnet,
     "vgg": vgg,
     "vgg11": partial(vgg, config="A"),
