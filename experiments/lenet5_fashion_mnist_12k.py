@@ -1,9 +1,11 @@
 """LeNet-5 with rectifiers and max pooling on 12,000 images of Fashion-MNIST, which come along.
 
-cnnjax train lenet5_fashion_mnist_12k
+    cnnjax train experiments/lenet5_fashion_mnist_12k.py
+
+DEMO_RESULT
 """
 
-model = {"name": "lenet5", "variant": "modern"}
+model = {"name": "lenet5", "variant": "modern", "activation": "relu", "pool": "max"}
 dataset = {"name": "fashion_mnist_12k", "batch_size": 64, "normalize": "fashion_mnist"}
 schedule = {
     "epochs": 10,

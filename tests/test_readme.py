@@ -4,10 +4,13 @@ import re
 import shlex
 from pathlib import Path
 
+import jax
 import pytest
 import typer
 
+import cnnjax
 from cnnjax.__main__ import app
+from cnnjax.errors import SpecError
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -73,3 +76,38 @@ def test_commands_are_found_in_shell_blocks_only():
         ["cnnjax", "train", "a.py", "--out", "b"],
         ["make", "demo"],
     ]
+
+
+def python_blocks() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def test_the_block_of_ones_own_in_readme_trains(tmp_path, monkeypatch):
+    named = {}
+    for block in python_blocks():
+        if title := re.match(r"# (\w+\.py)\n", block):
+            named[title[1]] = block
+            (tmp_path / title[1]).write_text(block)
+    assert sorted(named) == ["my_blocks.py", "my_experiment.py"]
+    monkeypatch.syspath_prepend(tmp_path)
+    run = cnnjax.train(
+        tmp_path / "my_experiment.py", out=tmp_path / "run", devices=jax.devices()[:1]
+    )
+    assert run.result["top1"] > 0.6
+    assert run.spec.model == {"name": "my_blocks:squeezed", "features": 32, "squeeze": 16}
+
+
+def test_the_first_experiment_in_readme_is_the_shipped_one(tmp_path):
+    (block,) = [b for b in python_blocks() if b.startswith('"""LeNet-5')]
+    (tmp_path / "shown.py").write_text(block)
+    shipped = ROOT / "experiments" / "lenet5_fashion_mnist_12k.py"
+    assert cnnjax.load(tmp_path / "shown.py").digest == cnnjax.load(shipped).digest
+
+
+def test_the_error_shown_in_readme_is_the_one_that_is_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shipped = ROOT / "experiments" / "lenet5_fashion_mnist_12k.py"
+    Path("my_first.py").write_text(shipped.read_text().replace("weight_decay", "weigth_decay"))
+    with pytest.raises(SpecError) as caught:
+        cnnjax.load("my_first.py")
+    assert f"SpecError: {caught.value}" in README
