@@ -31,6 +31,7 @@ NARROW = {
     "convnet": {"stages": [[4, "pool"], [6]], "dense": [8], "norm": "batch", "activation": "elu"},
     "lenet1": {},
     "lenet5": {},
+    "neocognitron": {"width": 0.25},
     "alexnet": {**THIN, "dense": 16, "dropout": 0.2},
     "vgg": {**THIN, "dense": 16, "norm": "batch", "stages": [[8], [8]], "dropout": 0.2},
     "nin": THIN,
@@ -81,7 +82,10 @@ def network(name):
         match path[-1].key:
             case "kernel":
                 fan_in = max(1, np.prod(leaf.shape[:-1]))
-                return jnp.asarray(rng.normal(0, np.sqrt(2 / fan_in), leaf.shape), leaf.dtype)
+                drawn = rng.normal(0, np.sqrt(2 / fan_in), leaf.shape)
+                # The Neocognitron's excitatory weights, a constant here, are never negative.
+                drawn = np.abs(drawn) if path[0].key == "fixed" else drawn
+                return jnp.asarray(drawn, leaf.dtype)
             case "bias" | "mean":
                 return jnp.asarray(rng.normal(0, 0.1, leaf.shape), leaf.dtype)
             case "centers":
@@ -152,7 +156,7 @@ def test_training_reaches_every_parameter_and_compiles_once(name):
 
 
 # Without dropout and batch norm training computes what evaluation does.
-DETERMINISTIC = ("linear", "lenet1", "lenet5")
+DETERMINISTIC = ("linear", "lenet1", "lenet5", "neocognitron")
 
 
 @pytest.mark.parametrize("name", FAMILIES)
