@@ -320,6 +320,7 @@ def test_the_command_says_what_is_wrong_and_exits_with_2(tmp_path):
         (b"\x00\x00\x08\x01\x00\x00\x00\x05ab", r"sizes \[5\] need 5 bytes, found 2"),
         (gzip.compress(b"\x00\x00\x08\x01\x00\x00\x00\x01a")[:-6], "damaged gzip file"),
     ],
+    ids=["type", "length", "gzip"],  # the bytes of a gzip file hold the time
 )
 def test_damaged_idx_files_are_refused(content, message, tmp_path):
     (tmp_path / "x").write_bytes(content)
