@@ -178,17 +178,33 @@ def list_(
                  " experiments."),
     ] = None,
     name: Annotated[str | None, Argument(help="One entry, with its options.")] = None,
+    long: Annotated[bool, Option("--long", help="Networks: counts and published errors.")] = False,
     json: Json = False,
 ) -> None:  # fmt: skip
     """Show what there is to choose from."""
-    from cnnjax import catalogue
+    from cnnjax import audit, catalogue
 
-    if kind is None:
+    if long:
+        if kind != "models" or name is not None:
+            raise typer.BadParameter("it belongs to 'cnnjax list models'", param_hint="--long")
+        terminal.answer(audit.models_long(), json, terminal.landmarks)
+    elif kind is None:
         terminal.answer(catalogue.contents(), json, terminal.contents)
     elif name is None:
         terminal.answer([e.to_dict() for e in catalogue.entries(kind)], json, terminal.entries)
     else:
         terminal.answer(catalogue.entry(kind, name).to_dict(), json, terminal.entry)
+
+
+@app.command(name="audit")
+def audit_(
+    name: Annotated[str, Argument(metavar="MODEL", help="A network, such as resnet50.")],
+    json: Json = False,
+) -> None:
+    """Set a network's counts against papers and libraries, and explain each difference."""
+    from cnnjax import audit
+
+    terminal.answer([row.to_dict() for row in audit.audit(name)], json, terminal.audit)
 
 
 @app.command()

@@ -173,3 +173,35 @@ def runs(content: list[dict[str, Any]]) -> None:
         for r in content
     ]  # fmt: skip
     _print(_table("run experiment digest seed> step> state split top-1>", rows))
+
+
+def audit(content: list[dict[str, Any]]) -> None:
+    """Published counts, the paper's form beside them, and the form that has what was published."""
+    rows = [
+        (r["quantity"], r["source"], _count(r["published"]), _count(r["paper"]),
+         ", ".join(f"{k}={v}" for k, v in r["form"].items()) or "paper", _count(r["ours"]),
+         "agrees" if r["agrees"] else "differs")
+        for r in content
+    ]  # fmt: skip
+    _print(_table("quantity source published> paper's_form> form ours> verdict", rows))
+    for why in dict.fromkeys(r["why"] for r in content):
+        _print("", why)
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.3f}"
+
+
+def landmarks(content: list[dict[str, Any]]) -> None:
+    """The networks side by side, with published errors in percent and their source."""
+
+    def percent(value: float | None) -> str:
+        return "" if value is None else f"{value:g}"
+
+    rows = [
+        (r["name"], str(r["year"]), r["params"], r["macs"], f"{r['weight_mib']:.2f}",
+         percent(r["top1_error"]), percent(r["top5_error"]), r["source"])
+        for r in content
+    ]  # fmt: skip
+    columns = "network year parameters> MACs> MiB> top-1_error> top-5_error> source"
+    _print(_table(columns, rows))
