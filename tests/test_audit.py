@@ -1,5 +1,7 @@
 """Published numbers against ours: they agree under the named options, and the reasons are given."""
 
+import json
+
 import pytest
 
 from cnnjax.audit import FACTS, audit, models_long
@@ -50,3 +52,18 @@ def test_facts_and_landmarks_are_about_models_of_the_table():
 def test_a_network_without_published_counts_is_refused():
     with pytest.raises(SpecError, match="Did you mean 'xception'"):
         audit("exception")
+
+
+def test_the_command_line_shows_an_audit_and_the_landmarks(capsys):
+    from cnnjax.__main__ import main
+
+    assert main(["audit", "resnet18", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {r["published"] for r in rows} >= {11_689_512}
+    assert main(["list", "models", "--long"]) == 0
+    shown = capsys.readouterr().out
+    assert "60,965,224" in shown
+    assert "Simonyan & Zisserman" in shown
+    assert main(["audit", "resnet19"]) == 2
+    assert "Did you mean 'resnet1" in capsys.readouterr().err
+    assert main(["list", "losses", "--long"]) == 2

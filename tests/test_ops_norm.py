@@ -41,7 +41,7 @@ def test_batch_norm_in_evaluation_uses_the_statistics_it_is_given():
 
 
 def test_a_large_mean_costs_the_variance_no_digits():
-    x = (1e4 + random((64, 4, 4, 2))).astype(np.float32)
+    x = (1e4 + random((8, 4, 4, 2))).astype(np.float32)
     zeros = jnp.zeros(2)
     _, (_, var) = ops.batch_norm_train(jnp.asarray(x), zeros, zeros, momentum=0.0)
     np.testing.assert_allclose(var, x.astype(np.float64).var(axis=(0, 1, 2)), rtol=1e-5)

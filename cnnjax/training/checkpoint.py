@@ -72,6 +72,8 @@ class Checkpoints:
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), like
         )
         for candidate in steps:
+            if not self._seal_path(candidate).exists():
+                continue  # the process died before it could seal what it was writing
             if trouble := self._damage(candidate):
                 warnings.warn(
                     f"{self.directory}: checkpoint {candidate} is left out: {trouble}", stacklevel=2
@@ -125,8 +127,6 @@ class Checkpoints:
         """What is wrong with the files of `step`, or nothing."""
         try:
             sealed = json.loads(self._seal_path(step).read_text())
-        except FileNotFoundError:
-            return "it was never sealed (the process died while writing it)"
         except json.JSONDecodeError:
             return "its digest file is damaged"
         found = _digests(self._step_path(step))

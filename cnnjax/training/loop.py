@@ -64,7 +64,13 @@ def train(
     parts = Parts.of(experiment, mesh)
     check_fit(parts)
     log = RunLog(out)
-    begun = log.open(spec, derived(experiment))
+    begun = False
+    if log.writes:
+        begun = log.open(spec, derived(experiment))
+    if jax.process_count() > 1:
+        # The others look when process 0 has written, not while it does.
+        multihost_utils.sync_global_devices("run directory")
+        begun = log.open(spec, {})
     if begun and (out / "result.json").exists():
         return None
     log.environment(mesh=[str(d) for d in mesh.devices.flat])
