@@ -3,7 +3,7 @@
     cnnjax data prepare fashion_mnist
     cnnjax train experiments/convnet_fashion_mnist.py
 
-CONVNET_RESULT
+Not run.
 """
 
 model = {"name": "convnet", "stages": [[16, "pool"], [32, "pool"]], "dense": [64], "norm": "batch"}

@@ -3,7 +3,7 @@
     cnnjax data prepare fashion_mnist
     cnnjax train experiments/lenet1_fashion_mnist.py
 
-LENET1_RESULT
+Not run.
 """
 
 model = {"name": "lenet1"}

@@ -3,14 +3,19 @@
     cnnjax data prepare fashion_mnist
     cnnjax train experiments/lenet5_fashion_mnist.py
 
-LENET5M_RESULT
+Not run.
 """
 
 model = {"name": "lenet5", "variant": "modern", "activation": "relu", "pool": "max"}
-dataset = {"name": "fashion_mnist", "batch_size": 128, "normalize": "fashion_mnist"}
+dataset = {
+    "name": "fashion_mnist",
+    "batch_size": 128,
+    "normalize": "fashion_mnist",
+    "augment": [{"name": "flip"}],
+}
 schedule = {
     "epochs": 15,
-    "optimizer": {"name": "sgd", "momentum": 0.9},
+    "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 5e-4},
     "learning_rate": {"name": "cosine", "value": 0.05},
     "seed": 0,
 }

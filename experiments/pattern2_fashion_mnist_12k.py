@@ -2,8 +2,8 @@
 
     cnnjax train experiments/pattern2_fashion_mnist_12k.py
 
-PATTERN2_COUNT
-PATTERN2_RESULT
+266,610 parameters.
+Not run.
 """
 
 model = {"name": "convnet", "stages": [], "dense": [300, 100]}

@@ -2,8 +2,8 @@
 
     cnnjax train experiments/pattern4_fashion_mnist_12k.py
 
-PATTERN4_COUNT
-PATTERN4_RESULT
+105,866 parameters.
+Not run.
 """
 
 model = {"name": "convnet", "stages": [[16, "pool"], [32, "pool"]], "dense": [64]}

@@ -2,8 +2,8 @@
 
     cnnjax train experiments/pattern5_fashion_mnist_12k.py
 
-PATTERN5_COUNT
-PATTERN5_RESULT
+154,554 parameters.
+Not run.
 """
 
 model = {

@@ -2,7 +2,7 @@
 
     cnnjax train experiments/signal_fashion_mnist_12k.py
 
-SIGNAL_RESULT
+Not run.
 """
 
 model = {
