@@ -7,7 +7,7 @@ import json
 import math
 import traceback
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -122,10 +122,12 @@ def load(
     source: "str | Path | Mapping[str, Any] | Spec | Source",
     schema: Schema,
     overrides: Iterable[str] = (),
+    changes: Mapping[str, Any] | None = None,
 ) -> Spec:
     """Read an experiment and check it against `schema`.
 
-    `overrides` are `path=value` strings. Raises SpecError saying the place, what was found there,
+    `overrides` are `path=value` strings; `changes` {path: value} after them, where a path may also
+    be one of the three dicts as a whole. Raises SpecError saying the place, what was found there,
     what was expected and the nearest known word.
     """
     found = read(source)
@@ -144,6 +146,12 @@ def load(
             raise SpecError(f"{where}: {key}: expected a dict, got {value!r}.")
     for override in overrides:
         _override(content, override)
+    for path, value in (changes or {}).items():
+        plain = _plain(value, f"{where}: {path}")
+        if path in REQUIRED and isinstance(plain, dict):
+            content[path] = plain
+        else:
+            assign(content, path.split("."), plain, where)
     checked = {p: check_section(schema[p], content[p], f"{where}: {p}") for p in REQUIRED}
     _one_duration(checked["schedule"], where)
     if "paper" in content:
@@ -257,9 +265,19 @@ def shape_of(text: str) -> tuple[int, ...]:
 
 def _override(content: dict[str, Any], text: str) -> None:
     path, value = parse_override(text)
-    where = f"--set {text}"
-    if path[0] not in (*REQUIRED, *OPTIONAL) or len(path) < 2:
-        hint = did_you_mean(path[0], (*REQUIRED, *OPTIONAL), label="A path begins with one of")
+    assign(content, path, value, f"--set {text}", (*REQUIRED, *OPTIONAL))
+
+
+def assign(
+    content: dict[str, Any],
+    path: Sequence[str],
+    value: Any,
+    where: str,
+    parts: Sequence[str] = REQUIRED,
+) -> None:
+    """Put `value` at `path` of an experiment's dicts, which begins with one of `parts`."""
+    if path[0] not in parts or len(path) < 2:
+        hint = did_you_mean(path[0], parts, label="A path begins with one of")
         raise SpecError(f"{where}: no path '{'.'.join(path)}'. {hint}")
     node: Any = content.setdefault(path[0], {})
     for depth, key in enumerate(path[1:-1], 1):

@@ -88,14 +88,16 @@ DATASET_KEYS = frozenset(inspect.signature(_dataset).parameters)
 
 
 def load(
-    source: str | Path | Mapping[str, Any] | Spec,
+    source: str | Path | Mapping[str, Any] | Spec | spec.Source,
     *,
     overrides: Iterable[str] = (),
+    changes: Mapping[str, Any] | None = None,
     model: nn.Module | None = None,
     dataset: DataSet | None = None,
 ) -> Spec:
     """Read and check an experiment: a file, a run directory, a dict.
 
+    `overrides` are `path=value` strings, `changes` {path: value}, put in place after them.
     `model` and `dataset` are objects that stand in for what the dicts would name; the spec then
     records what they are, under the name "python".
     """
@@ -106,7 +108,7 @@ def load(
     if dataset is not None:
         keys = {k: v for k, v in dict(content.get("dataset", {})).items() if k in DATASET_KEYS}
         content["dataset"] = {**keys, "name": "python", "value": dataset.name}
-    checked = spec.load(replace(found, content=content), SCHEMA, overrides)
+    checked = spec.load(replace(found, content=content), SCHEMA, overrides, changes)
     _check_dataset(checked)
     return checked
 
