@@ -15,6 +15,7 @@ from cnnjax.study.stats import summarize
 
 WIDTH = 3.3
 FORMATS = ("pdf", "svg", "png")
+NAMES = ("curves", "parameters", "macs", "time", "effects")
 # Okabe & Ito without yellow, which white paper swallows; black is the base's.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 BASE = "#000000"
@@ -52,7 +53,7 @@ def draw(comparison: Comparison, folder: Path) -> list[Path]:
             drawn.append(folder / f"{name}.png")
     others = [arm for arm in arms if arm.effect and arm.effect.difference is not None]
     if others:
-        with _figure(folder, "effects", 0.75 + 0.24 * len(others)) as (figure, axis):
+        with _figure(folder, "effects", 0.7 + 0.24 * len(others)) as (figure, axis):
             _effects(axis, comparison, others, looks)
         drawn.append(folder / "effects.png")
     return drawn
@@ -216,10 +217,11 @@ def _effects(
     axis.grid(axis="y", visible=False)
     unit = f" ({'points' if comparison.measure.unit == '%' else comparison.measure.unit})"
     what = f"{comparison.measure.name}, arm less base"
-    axis.set_xlabel(what + unit * bool(comparison.measure.unit))
+    # Of the whole figure: the names leave the axis itself too narrow for it.
+    axis.figure.supxlabel(what + unit * bool(comparison.measure.unit), fontsize=8)
 
 
-def shorten(name: str, most: int = 28) -> str:
+def shorten(name: str, most: int = 26) -> str:
     """Long names on two lines, or cut in the middle where that does not do."""
     if len(name) <= most:
         return name

@@ -1,14 +1,16 @@
 """Runs as arms: what a study says its arms are, or runs alike in all but the seed."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cnnjax.errors import RunError
 from cnnjax.spec import NOT_IN_DIGEST
-from cnnjax.study.runs import SECTIONS, Run, flatten, places, read, study_of
+from cnnjax.study.arms import Matched
+from cnnjax.study.record import Study
+from cnnjax.study.runs import SECTIONS, Run, flatten, places, read
 
 # An arm named by more differences than these is named after its experiment instead.
 SHORT = 3
@@ -26,7 +28,7 @@ class Group:
     runs: tuple[Run, ...]
     waiting: tuple[Path, ...] = ()
     source: Path | None = None
-    matched: Mapping[str, Any] | None = None
+    matched: Matched | None = None
 
     @property
     def sample(self) -> Run | None:
@@ -50,13 +52,14 @@ def group(paths: Iterable[str | Path]) -> Grouped:
     """
     roots = [root for path in paths for root in places(Path(path))]
     roots = list({root.resolve(): root for root in roots}.values())
-    studies = [root for root in roots if (root / "study.json").is_file()]
-    listed = {d.resolve() for root in studies for d, _ in _listed(root)}
-    plain = [read(r) for r in roots if r not in studies and r.resolve() not in listed]
+    studies = [Study.read(root) for root in roots if (root / "study.json").is_file()]
+    known = {study.directory for study in studies}
+    known |= {study.path(cell).resolve() for study in studies for cell in study.runs}
+    plain = [read(root) for root in roots if not {root, root.resolve()} & known]
     arms: list[Group] = []
     bases = []
-    for root in studies:
-        base, of_study = _of_study(root, prefix=len(studies) > 1)
+    for study in studies:
+        base, of_study = _of_study(study, prefix=len(studies) > 1)
         bases.append(base)
         for arm in of_study:
             _merge(arms, arm)
@@ -80,32 +83,28 @@ def alike(run: Run) -> str:
     return json.dumps(kept, sort_keys=True)
 
 
-def _listed(root: Path) -> list[tuple[Path, str]]:
-    return [(root / run["directory"], run["arm"]) for run in study_of(root)["runs"]]
-
-
-def _of_study(root: Path, *, prefix: bool) -> tuple[str, list[Group]]:
+def _of_study(study: Study, *, prefix: bool) -> tuple[str, list[Group]]:
     """Base name and arms as study.json has them; names begin with the study's if there are more."""
-    study = study_of(root)
-    label = f"{study.get('experiment', root.name)}: " if prefix else ""
-    runs: dict[str, list[Run]] = {arm["name"]: [] for arm in study["arms"]}
+    label = f"{study.experiment}: " if prefix else ""
+    runs: dict[str, list[Run]] = {arm.name: [] for arm in study.arms}
     waiting: dict[str, list[Path]] = {name: [] for name in runs}
-    for directory, name in _listed(root):
-        if name not in runs:
-            raise RunError(f"{root / 'study.json'}: a run is of arm {name!r}, which is not listed.")
+    for cell in study.runs:
+        if cell.arm not in runs:
+            raise RunError(f"{study.directory}: a run is of arm {cell.arm!r}, which is not listed.")
+        directory = study.path(cell)
         run = read(directory) if (directory / "spec.json").is_file() else None
         if run is not None and run.result is not None:
-            runs[name].append(run)
+            runs[cell.arm].append(run)
         else:
-            waiting[name].append(directory)
-    if study["base"] not in runs:
-        raise RunError(f"{root / 'study.json'}: the base {study['base']!r} is not among its arms.")
+            waiting[cell.arm].append(directory)
+    if study.base not in runs:
+        raise RunError(f"{study.directory}: the base {study.base!r} is not among its arms.")
     groups = [
-        Group(label + arm["name"], tuple(runs[arm["name"]]), tuple(waiting[arm["name"]]), root,
-              arm.get("matched"))
-        for arm in study["arms"]
+        Group(label + arm.name, tuple(runs[arm.name]), tuple(waiting[arm.name]), study.directory,
+              arm.matched)
+        for arm in study.arms
     ]  # fmt: skip
-    return label + study["base"], groups
+    return label + study.base, groups
 
 
 def _of_plain(found: list[Run]) -> list[Group]:

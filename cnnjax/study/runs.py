@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnjax.errors import RunError, did_you_mean
+from cnnjax.study.record import Study
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,7 +117,8 @@ def find(paths: Iterable[str | Path]) -> list[Path]:
 def _below(path: Path) -> Iterator[Path]:
     for root in places(path):
         if (root / "study.json").is_file():
-            listed = [root / run["directory"] for run in study_of(root)["runs"]]
+            study = Study.read(root)
+            listed = [study.path(cell) for cell in study.runs]
             yield from (run for run in listed if (run / "spec.json").is_file())
         else:
             yield root
@@ -144,15 +146,6 @@ def places(path: Path) -> list[Path]:
             " a study.json; 'cnnjax train' and 'cnnjax ablate' write them."
         )
     return found
-
-
-def study_of(directory: Path) -> dict[str, Any]:
-    """The contents of a study directory's study.json. RunError where it is damaged."""
-    study = _json(directory / "study.json")
-    missing = [key for key in ("base", "arms", "runs") if key not in study]
-    if missing:
-        raise RunError(f"{directory / 'study.json'}: has no {', '.join(missing)}.")
-    return study
 
 
 def read(directory: str | Path) -> Run:
