@@ -13,14 +13,16 @@ if TYPE_CHECKING:
     import flax.linen as nn
     import jax
     import numpy as np
+    import pandas as pd
 
     from cnnjax.cost import Cost
     from cnnjax.data import DataSet
     from cnnjax.spec import Spec
+    from cnnjax.study.record import Study
     from cnnjax.training import Run
 
 __version__ = "0.1.0"
-__all__ = ["build", "evaluate", "load", "summarize", "train"]
+__all__ = ["ablate", "build", "compare", "evaluate", "load", "results", "summarize", "train"]
 
 Source = "str | Path | Mapping[str, Any] | Spec"
 
@@ -127,6 +129,65 @@ def summarize(
             input_shape = model.model.get("input_shape") or dataset.shape
         num_classes = dataset.num_classes if num_classes is None else num_classes
     return summary(model, input_shape=input_shape, num_classes=num_classes, batch_size=batch_size)
+
+
+def ablate(
+    source: "str | Path | Mapping[str, Any] | Spec",
+    *,
+    out: str | Path | None = None,
+    set: Iterable[str] = (),
+    seeds: int | None = None,
+    launcher: str = "pool",
+    processes: int | None = None,
+    retry: bool = False,
+    progress: bool | None = None,
+    data_dir: str | Path | None = None,
+    slurm: Sequence[str] = (),
+) -> "Study":
+    """Run every arm of an experiment's `ablation` with every seed, and return the study.
+
+    Each run is an ordinary `cnnjax train` in a process of its own; `processes` go at once, by
+    default one for each core or accelerator. What is finished is skipped, what was stopped goes on,
+    what failed is tried again with `retry`. `out` is the study directory. `launcher="slurm"`
+    submits job arrays, `slurm` being further options of sbatch; "print" prints the commands.
+    """
+    from cnnjax.study.ablate import ablate
+
+    return ablate(
+        source, out=out, set=set, seeds=seeds, launcher=launcher, processes=processes, retry=retry,
+        progress=progress, data_dir=data_dir, slurm=slurm,
+    )  # fmt: skip
+
+
+def compare(
+    paths: "str | Path | Iterable[str | Path]",
+    *,
+    measure: str = "top1",
+    accuracy: bool = False,
+    base: str | None = None,
+    out: str | Path | None = None,
+) -> "Comparison":
+    """Set arms of studies, or of plain runs, against their base, paired by seed.
+
+    `measure` is top1, top5 or loss; errors in percent unless `accuracy`. `out` is a folder for
+    tables, figures and report.html; nothing is written without it.
+    """
+    from cnnjax.study import compare, report
+
+    found = compare.compare(paths, measure=measure, accuracy=accuracy, base=base)
+    if out is not None:
+        report.write(found, out)
+    return found
+
+
+def results(paths: "str | Path | Iterable[str | Path]") -> "pd.DataFrame":
+    """One row per run of run directories, studies or folders of them: spec, cost and scores.
+
+    Columns of the spec are named as on the command line, `model.depth`. `paths` may be a list.
+    """
+    from cnnjax.study import runs
+
+    return runs.results(paths)
 
 
 def directory_of(source: "str | Path | Mapping[str, Any] | Spec", found: "Spec") -> Path:

@@ -111,6 +111,50 @@ def train(
         terminal.answer(run.to_dict(), json, terminal.run)
 
 
+@app.command()
+def ablate(
+    file: File,
+    seeds: Annotated[int | None, Option(min=1, help="How many; run i has seed + i.")] = None,
+    dry_run: Annotated[
+        bool, Option("--dry-run", help="Show arms, costs and how long it would take.")
+    ] = False,
+    set_: Set = None,
+    out: Annotated[
+        Path | None, Option(metavar="DIR", help="The study directory; by default in studies/.")
+    ] = None,
+    processes: Annotated[
+        int | None, Option(min=1, help="Runs at once; by default one a core or accelerator.")
+    ] = None,
+    launcher: Annotated[
+        str, Option(help="pool: here and now; slurm: job arrays; print: the commands.")
+    ] = "pool",
+    slurm: Annotated[
+        list[str] | None,
+        Option("--slurm", metavar="OPTION", help="An option for sbatch, --slurm=--time=60."),
+    ] = None,
+    retry: Annotated[bool, Option("--retry", help="Try runs that failed again.")] = False,
+    data_dir: DataDir = None,
+    quiet: Annotated[bool, Option("--quiet", "-q", help="No progress.")] = False,
+    json: Json = False,
+) -> None:
+    """Train every arm of an experiment's ablation with every seed, or go on with what is there."""
+    from cnnjax.study import ablate, commands, preview
+
+    given: dict[str, Any] = {"set": set_ or [], "out": out, "seeds": seeds, "data_dir": data_dir}
+    if dry_run:
+        found = preview.preview(file, processes=processes, **given)
+        terminal.answer(found, json, terminal.preview)
+    elif launcher == "print":
+        study = ablate.prepare(file, **given)
+        terminal.answer(commands.lines(study, ablate.left(study, retry)[1]), json, terminal.lines)
+    else:
+        study = cnnjax.ablate(
+            file, launcher=launcher, processes=processes, retry=retry, slurm=slurm or [],
+            progress=not quiet, **given,
+        )  # fmt: skip
+        terminal.answer(study.overview(), json, terminal.study)
+
+
 @app.command("eval")
 def evaluate(
     run: RunDir,
@@ -216,6 +260,68 @@ def runs(
     from cnnjax.study.runs import overview
 
     terminal.answer(overview(folder), json, terminal.runs)
+
+
+@app.command()
+def compare(
+    paths: Annotated[
+        list[Path],
+        Argument(metavar="RUNS_OR_STUDIES...", help="Runs, studies or folders of them."),
+    ],
+    out: Annotated[
+        Path | None,
+        Option(metavar="DIR", help="For the report; by default in the study, else report/."),
+    ] = None,
+    measure: Annotated[str, Option(help="top1, top5 or loss.")] = "top1",
+    accuracy: Annotated[bool, Option("--accuracy", help="Accuracy in place of error.")] = False,
+    base: Annotated[
+        str | None, Option(metavar="ARM", help="What the arms are set against.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Set arms against their base over seeds, and write tables, figures and a page."""
+    from cnnjax.study import report, tables
+
+    found = cnnjax.compare(paths, measure=measure, accuracy=accuracy, base=base)
+    files = report.write(found, out if out is not None else report.folder_of(paths))
+    content = found.to_dict() | {"report": str(files[0]), "files": [str(path) for path in files]}
+    shown = tables.table(found)
+    below = [tables.caption(found), *(f"- {note}" for note in found.notes)]
+    terminal.answer(
+        content, json, lambda _: terminal.comparison(shown.headings, shown.rows, below,
+                                                     content["report"])
+    )  # fmt: skip
+
+
+@app.command()
+def diff(
+    a: Annotated[Path, Argument(metavar="A", help="A run directory.")],
+    b: Annotated[Path, Argument(metavar="B", help="Another.")],
+    json: Json = False,
+) -> None:
+    """Say what differs between two runs: spec, layers, cost, code, versions, data, result."""
+    from cnnjax.study.diff import diff
+
+    terminal.answer(diff(a, b), json, terminal.difference)
+
+
+@app.command()
+def plan(
+    sd: Annotated[float, Option(help="Standard deviation over seeds; --paired: of differences.")],
+    effect: Annotated[float | None, Option(help="The difference to be shown: gives seeds.")] = None,
+    seeds: Annotated[int | None, Option(help="Seeds per arm: gives the smallest effect.")] = None,
+    power: Annotated[float, Option(help="The chance to show it.")] = 0.8,
+    alpha: Annotated[float, Option(help="Two-sided level of the test.")] = 0.05,
+    paired: Annotated[bool, Option("--paired", help="Arms are paired by seed.")] = False,
+    json: Json = False,
+) -> None:
+    """Say how many seeds show an effect, or which effect so many seeds show."""
+    from cnnjax.study import stats
+
+    found = stats.plan(
+        sd, effect=effect, seeds=seeds, power=power, alpha=alpha, paired=paired
+    )  # fmt: skip
+    terminal.answer(found, json, terminal.power)
 
 
 @data_app.command()

@@ -60,7 +60,7 @@ def model_or_experiment(name: str, overrides: Iterable[str]) -> dict[str, Any] |
     """
     if name in MODELS or (":" in name and not Path(name).exists()):
         return {"name": name, **spec.bare_options(overrides)}
-    if Path(name).suffix or Path(name).exists() or name in shipped.experiments():
+    if Path(name).suffix or Path(name).exists() or shipped.names(Path(name)):
         return load(name, overrides=overrides)
     known = [*MODELS, *shipped.experiments()]
     raise SpecError(
@@ -73,7 +73,7 @@ def data_to_show(name: str, overrides: Iterable[str]) -> tuple[data.DataSet, lis
     if name in data.DATASETS or (":" in name and not Path(name).exists()):
         where, given = "dataset", {"batch_size": 1, **spec.bare_options(overrides), "name": name}
         options = schema.check_section(SCHEMA["dataset"], given, where)
-    elif Path(name).suffix or Path(name).exists() or name in shipped.experiments():
+    elif Path(name).suffix or Path(name).exists() or shipped.names(Path(name)):
         where, options = f"{name}: dataset", load(name, overrides=overrides).dataset
     else:
         known = [*data.DATASETS, *shipped.experiments()]

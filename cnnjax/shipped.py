@@ -22,8 +22,18 @@ def folder() -> Path:
 
 
 def experiments() -> dict[str, Path]:
-    """The shipped experiments by name, sorted."""
-    return {path.stem: path for path in sorted(folder().glob("*.py")) if path.stem[0] != "_"}
+    """The shipped experiments by name; those in folders of their own, such as ablations, last."""
+    paths = [*sorted(folder().glob("*.py")), *sorted(folder().glob("*/*.py"))]
+    return {path.stem: path for path in paths if path.stem[0] != "_"}
+
+
+def names(path: Path) -> Path | None:
+    """The shipped experiment that `path` names where no such file is: "shortcut" or
+    "ablations/shortcut"."""
+    found = experiments().get(path.name)
+    if found is None or path.exists() or path.parent not in (Path(), Path(found.parent.name)):
+        return None
+    return found
 
 
 def about(path: Path) -> str:

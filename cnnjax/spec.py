@@ -112,8 +112,8 @@ def read(source: "str | Path | Mapping[str, Any] | Spec | Source") -> Source:
         path = path / "spec.json"
         if not path.exists():
             raise SpecError(f"{source}: is a folder without spec.json, so it is no run directory.")
-    elif not path.exists() and path.name in shipped.experiments() and path.parent == Path():
-        path = shipped.find(path.name)
+    else:
+        path = shipped.names(path) or path
     content, doc = _read(path, str(source))
     return Source(content, str(source), doc, content.get("experiment", ""))
 

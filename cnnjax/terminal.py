@@ -205,3 +205,135 @@ def landmarks(content: list[dict[str, Any]]) -> None:
     ]  # fmt: skip
     columns = "network year parameters> MACs> MiB> top-1_error> top-5_error> source"
     _print(_table(columns, rows))
+
+
+def lines(content: list[str]) -> None:
+    """As they are, one a line: for a shell."""
+    print("\n".join(content))
+
+
+def study(content: dict[str, Any]) -> None:
+    """The arms of a study, what they cost and how many of their runs are done."""
+    total = len(content["runs"]) // max(1, len(content["arms"]))
+    rows = [
+        (a["name"], "base" if a["base"] else "", a["params"], a["macs"], _match(a["matched"]),
+         a["steps"], f"{a['finished']}/{total}")
+        for a in content["arms"]
+    ]  # fmt: skip
+    _print(_table("arm _ parameters> MACs> match steps> finished>", rows))
+    other = {r["state"] for r in content["runs"]} - {"finished"}
+    for state in sorted(other):
+        count = sum(r["state"] == state for r in content["runs"])
+        _print(f"{count} of {len(content['runs'])} runs: {state}")
+    _print("", f"study     {content['directory']}")
+
+
+def preview(content: dict[str, Any]) -> None:
+    """What a study would run, and for how long."""
+    study(content)
+    at_once = f"{content['processes']} at once"
+    _print(f"runs      {content['todo']} of {len(content['runs'])} to do, {at_once}")
+    if found := content["estimate"]:
+        _print(f"time      about {_duration(found['seconds'])}", f"          from {found['from']}")
+
+
+def _match(found: dict[str, Any] | None) -> str:
+    """ "0.93: -0.4 %": the width that was set, and how far the cost is from the base's."""
+    if found is None:
+        return ""
+    width = "no width" if found["path"] is None else found["value"] or "as it is"
+    return f"{width}: {100 * (found['reached'] / found['target'] - 1):+.2f} %"
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def comparison(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    below: Sequence[str],
+    report: str,
+) -> None:
+    """Arms side by side; a narrow terminal gets the columns that matter most."""
+    first = ("arm", "n", headings[-7], "difference", "its 95 % interval", "p")
+    narrow = sys.stdout.isatty() and Console().width < 120
+    kept = [i for i, name in enumerate(headings) if name in first or not narrow]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for i in kept:
+        table.add_column(headings[i], justify="right" if i else "left", no_wrap=bool(i))
+    for row in rows:
+        table.add_row(*(row[i] for i in kept))
+    _print(table, "", *below, "", f"report    {report}")
+
+
+def difference(content: dict[str, Any]) -> None:
+    """Two runs, part by part; what is equal takes one line."""
+    _print(f"a  {content['a']}", f"b  {content['b']}")
+    if content["same_run"]:
+        _print("", "The same run: one digest.")
+    layers = content["architecture"]
+    changed = [
+        {"path": row["name"], "a": _facts(row["a"]), "b": _facts(row["b"])}
+        for row in layers["layers"]
+    ]
+    parts = {
+        "spec": content["spec"],
+        "architecture": changed,
+        "cost": content["cost"],
+        "code": content["code"],
+        "versions": content["versions"],
+        "machine": content["machine"],
+    }
+    for name, rows in parts.items():
+        if rows:
+            table = _table(f"{name} a b", [(r["path"], _show(r["a"]), _show(r["b"])) for r in rows])
+            _print("", table)
+    same = [name for name, rows in parts.items() if not rows and not (
+        name == "architecture" and layers["unknown"])]  # fmt: skip
+    _print("", f"equal: {', '.join(same)}" if same else "nothing else is equal")
+    if layers["unknown"]:
+        _print(f"architecture: {layers['unknown']}")
+    _print(*_order_and_course(content))
+    rows = [(r["path"], _show(r["a"]), _show(r["b"]), r["difference"]) for r in content["result"]]
+    _print("", _table("result a> b> b_less_a>", rows))
+
+
+def _order_and_course(content: dict[str, Any]) -> list[str]:
+    order, course = content["data_order"], content["training"]
+    lines = ["data order: the same"]
+    if not order["same"]:
+        first = [", ".join(map(str, order[side]["first"])) for side in "ab"]
+        lines = [f"data order: differs; a begins {first[0]}; b begins {first[1]}"]
+    if course["rows_compared"]:
+        apart = course["first_difference"]
+        where = f"from step {apart['step']} ({apart['split']})" if apart else "nowhere"
+        lines.append(f"metrics differ: {where}, over {course['rows_compared']} rows of both")
+    return lines
+
+
+def _facts(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "-"
+    return ", ".join(f"{key.replace('_', ' ')} {_cell(value)}" for key, value in row.items())
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "-" if value is None else str(value)
+
+
+def power(content: dict[str, Any]) -> None:
+    """Seeds and effect that go together."""
+    kind = "paired by seed, sd of the differences" if content["paired"] else "two arms, sd of each"
+    _print(
+        f"seeds per arm        {content['seeds']}",
+        f"smallest effect      {content['effect']:.4g}",
+        f"power                {content['power']:.3f}",
+        f"alpha, two-sided     {content['alpha']:g}",
+        f"standard deviation   {content['sd']:g} ({kind})",
+    )

@@ -3,18 +3,19 @@
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from cnnjax.errors import RunError, SpecError
+from cnnjax.errors import RunError, SpecError, did_you_mean
 from cnnjax.spec import Spec, differences
-from cnnjax.study import launches, pool, shares
+from cnnjax.study import commands, launches, pool, shares
+from cnnjax.study import slurm as slurm_jobs
 from cnnjax.study.arms import Arm
 from cnnjax.study.plan import Plan, planned
 from cnnjax.study.progress import Silent, Terminal
 from cnnjax.study.record import Cell, Study
 
 Source = str | Path | Mapping[str, Any] | Spec
-Launcher = Literal["pool", "slurm", "print"]
+LAUNCHERS = ("pool", "slurm", "print")
 
 
 def ablate(
@@ -23,7 +24,7 @@ def ablate(
     out: str | Path | None = None,
     set: Iterable[str] = (),
     seeds: int | None = None,
-    launcher: Launcher = "pool",
+    launcher: str = "pool",
     processes: int | None = None,
     retry: bool = False,
     progress: bool | None = None,
@@ -38,29 +39,31 @@ def ablate(
     "print" prints the commands. Neither waits for the runs. Raises SpecError and DataError before
     anything runs, RunError where a run failed, once all others are done.
     """
+    if launcher not in LAUNCHERS:
+        hint = did_you_mean(launcher, LAUNCHERS, label="Launchers")
+        raise SpecError(f"launcher: unknown name {launcher!r}. {hint}")
     study = prepare(source, out=out, set=set, seeds=seeds, data_dir=data_dir)
-    states = study.states()
-    broken = [c for c, state in states.items() if state == "broken"]
-    todo = [c for c, s in states.items() if s != "finished" and (retry or s != "broken")]
+    broken, todo = left(study, retry)
     if launcher == "print":
-        from cnnjax.study import commands
-
         print("\n".join(commands.lines(study, todo)))
         return study
     if launcher == "slurm":
-        from cnnjax.study import slurm as slurm_
-
-        slurm_.submit(study, todo, slurm)
+        slurm_jobs.submit(study, todo, slurm)
         return study
-    if launcher != "pool":
-        raise SpecError(f"launcher: expected pool, slurm or print, got {launcher!r}.")
     shown = sys.stderr.isatty() if progress is None else progress
     reporter = Terminal() if shown else Silent()
     reporter.begin(study, len(todo))
     failed = pool.run(study, todo, shares.shares(processes, len(study.runs)), reporter)
-    if left := [*([] if retry else broken), *failed]:
-        raise RunError(_failed(study, left, failed))
+    if unfinished := [*([] if retry else broken), *failed]:
+        raise RunError(_failed(study, unfinished, failed))
     return study
+
+
+def left(study: Study, retry: bool = False) -> tuple[list[Cell], list[Cell]]:
+    """The runs that are broken, and those to be started: with `retry`, the broken ones too."""
+    states = study.states()
+    broken = [c for c, state in states.items() if state == "broken"]
+    return broken, [c for c, s in states.items() if s != "finished" and (retry or s != "broken")]
 
 
 def prepare(
@@ -75,17 +78,33 @@ def prepare(
 
     Raises RunError where `out` holds another study.
     """
-    where = [f"dataset.data_dir={str(data_dir)!r}"] if data_dir is not None else []
-    plan = planned(source, overrides=[*set, *where], seeds=seeds)
-    study = study_of(plan, out)
-    _same_study(study)
+    study, files = planned_study(source, out=out, set=set, seeds=seeds, data_dir=data_dir)
     study.write()
     for cell in study.runs:
         path = study.spec_path(cell)
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists() or path.read_text() != plan["files"][cell.short]:
-            launches.write_atomically(path, plan["files"][cell.short])
+        if not path.exists() or path.read_text() != files[cell.short]:
+            launches.write_atomically(path, files[cell.short])
     return study
+
+
+def planned_study(
+    source: Source,
+    *,
+    out: str | Path | None = None,
+    set: Iterable[str] = (),
+    seeds: int | None = None,
+    data_dir: str | Path | None = None,
+) -> tuple[Study, dict[str, str]]:
+    """The record of a study that is not written yet, and the experiment file of each run.
+
+    Raises RunError where `out` holds another study.
+    """
+    where = [f"dataset.data_dir={str(data_dir)!r}"] if data_dir is not None else []
+    plan = planned(source, overrides=[*set, *where], seeds=seeds)
+    study = study_of(plan, out)
+    _same_study(study)
+    return study, plan["files"]
 
 
 def study_of(plan: Plan, out: str | Path | None = None) -> Study:

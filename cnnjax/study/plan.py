@@ -62,70 +62,43 @@ def plan(
     """Every arm and run of an experiment's `ablation`. Raises SpecError naming the arm."""
     from cnnjax.training import load
 
-    overrides = [*overrides]
-    base_spec = load(source, overrides=overrides)
-    where = base_spec.where
-    ablation = base_spec.ablation
+    given = tuple(overrides)
+    base_spec = load(source, overrides=given)
+    where, ablation = base_spec.where, base_spec.ablation
     if ablation is None:
         raise SpecError(
             f"{where}: has no ablation. Add one, such as"
             " ablation = {'vary': {'model.width': [0.5, 1.0]}, 'seeds': 3}."
         )
-    ablation = ablation | ({} if seeds is None else {"seeds": seeds})
+    if seeds is not None:
+        ablation["seeds"] = seeds
     base, arms = arms_of(base_spec, ablation)
     found = dataclasses.replace(spec.read(source), called=base_spec.name)
-    content = {k: v for k, v in found.content.items() if v is not None}
-    specs: dict[str, Spec] = {}
-
-    def arm_spec(arm: Arm, changes: Changes) -> Spec:
-        kept = content if not arm.changes else {k: v for k, v in content.items() if k != "paper"}
-        named = dataclasses.replace(found, content=kept, where=f"{where}: arm '{arm.name}'")
-        loaded = load(named, overrides=overrides, changes=changes)
-        text = {k: v for k, v in loaded.to_dict().items() if k != "ablation"}
-        return dataclasses.replace(loaded, text=json.dumps(text))
-
-    done: list[Arm] = []
-    target: int | None = None
-    for arm in sorted(arms, key=lambda a: a.name != base):
-        costed = _costed(arm, arm_spec(arm, arm.changes))
-        if (by := ablation["match"]) is not None:
-            if target is None:
-                target = getattr(costed, by)
-            else:
-                costed = _matched(costed, by, target, arm_spec)
-        done.append(costed)
-    done.sort(key=lambda a: [b.name for b in arms].index(a.name))
+    costed = _costed(_Arms(found, given), arms, base, ablation["match"])
     runs: list[dict[str, Any]] = []
+    files: dict[str, str] = {}
     for number in range(ablation["seeds"]):
-        for arm in done:
-            changes = all_changes(arm)
-            seed = arm_spec(arm, changes).schedule["seed"] + number
-            one = arm_spec(arm, changes | {"schedule.seed": seed})
-            if one.digest in specs:
+        for arm, derived in costed:
+            seed = _Arms(found, given).spec(arm).schedule["seed"] + number
+            one = _Arms(found, given).spec(arm, {"schedule.seed": seed})
+            short = one.digest[:12]
+            if short in files:
                 twin = next(r["arm"] for r in runs if r["digest"] == one.digest)
                 raise SpecError(f"{where}: ablation: arms '{twin}' and '{arm.name}' are one run.")
-            specs[one.digest] = one
+            files[short] = one.to_json(**derived)
             runs.append({
-                "arm": arm.name, "seed": seed, "digest": one.digest,
-                "directory": f"runs/{one.digest[:12]}",
+                "arm": arm.name, "seed": seed, "digest": one.digest, "directory": f"runs/{short}",
             })  # fmt: skip
     return {
         "experiment": base_spec.name,
         "digest": _digest(base_spec, ablation),
         "ablation": ablation,
         "base": base,
-        "arms": [arm.to_dict() for arm in done],
+        "arms": [arm.to_dict() for arm, _ in costed],
         "runs": runs,
         "spec": {part: base_spec.to_dict()[part] for part in REQUIRED},
-        "files": {digest[:12]: one.to_json() for digest, one in specs.items()},
+        "files": files,
     }
-
-
-def all_changes(arm: Arm) -> Changes:
-    """What an arm puts where, its matched width included."""
-    if arm.matched is None or arm.matched.path is None or arm.matched.value is None:
-        return arm.changes
-    return {**arm.changes, arm.matched.path: arm.matched.value}
 
 
 def _digest(base: Spec, ablation: Mapping[str, Any]) -> str:
@@ -134,45 +107,77 @@ def _digest(base: Spec, ablation: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(kept).encode()).hexdigest()
 
 
-def _costed(arm: Arm, found: Spec) -> Arm:
-    """The arm with its counts, once its data, shapes and options are known to fit together."""
+@dataclasses.dataclass(frozen=True)
+class _Arms:
+    """The experiment as it was written, from which each arm's spec is made."""
+
+    found: Source
+    overrides: tuple[str, ...]
+
+    def spec(self, arm: Arm, further: Changes | None = None) -> Spec:
+        """An arm's own experiment: no ablation, and no paper's number unless it is as written."""
+        from cnnjax.training import load
+
+        matched = arm.matched
+        width = {} if matched is None or matched.value is None else {WIDTH: matched.value}
+        changes = {**arm.changes, **width, **(further or {})}
+        content = {k: v for k, v in self.found.content.items() if k != "paper" or not arm.changes}
+        where = f"{self.found.where}: arm '{arm.name}'"
+        own = dataclasses.replace(self.found, content=content, where=where)
+        loaded = load(own, overrides=self.overrides, changes=changes)
+        text = {k: v for k, v in loaded.to_dict().items() if k != "ablation"}
+        return dataclasses.replace(loaded, text=json.dumps(text))
+
+
+def _costed(
+    arms: _Arms, listed: Iterable[Arm], base: str, by: str | None
+) -> list[tuple[Arm, dict[str, Any]]]:
+    """Each arm, matched to the base and counted, and what spec.json keeps beside its spec.
+
+    An arm is counted once its data, shapes and options are known to fit together.
+    """
     from cnnjax.training.outline import outline
 
-    facts = outline(found, Path())
-    return dataclasses.replace(
-        arm,
-        params=facts["cost"]["params"]["trainable"],
-        macs=facts["cost"]["macs"],
-        steps=facts["steps"],
-    )
+    def counted(arm: Arm) -> tuple[Arm, dict[str, Any]]:
+        facts = outline(arms.spec(arm), Path())
+        params, macs = facts["cost"]["params"]["trainable"], facts["cost"]["macs"]
+        derived = {k: facts[k] for k in ("steps", "steps_per_epoch", "num_classes", "input_shape")}
+        return dataclasses.replace(arm, params=params, macs=macs, steps=facts["steps"]), derived
+
+    found = {arm.name: counted(arm) for arm in listed}
+    if by is not None:
+        target = getattr(found[base][0], by)
+        for name, (arm, derived) in found.items():
+            if name != base:
+                found[name] = counted(_matched(arms, arm, derived, by, target))
+    return list(found.values())
 
 
-def _matched(arm: Arm, by: str, target: int, arm_spec: Any) -> Arm:
+def _matched(arms: _Arms, arm: Arm, derived: Mapping[str, Any], by: str, target: int) -> Arm:
     """The arm at the width at which it costs what the base does."""
-    from cnnjax.models import MODELS
+    from cnnjax.cost import cost
+    from cnnjax.models import MODELS, build
 
+    own = arms.spec(arm)
+    where = f"{own.where}: model"
     if WIDTH in arm.changes:
-        raise SpecError(
-            f"{arm_spec(arm, {}).where}: ablation.match sets {WIDTH}, which the arm varies."
-        )
-    own = arm_spec(arm, arm.changes)
-    factory = schema.look_up(MODELS, own.model["name"], f"{own.where}: model")
-    counts = {own.model.get("width", 1.0): arm}
+        raise SpecError(f"{own.where}: 'match' sets {WIDTH}, which this arm sets too.")
+    reached = getattr(arm, by)
+    error = abs(reached - target) / target
+    if "width" not in schema.options_of(schema.look_up(MODELS, own.model["name"], where))[0]:
+        return dataclasses.replace(arm, matched=Matched(by, None, None, target, reached, error))
+    given = {key: derived[key] for key in ("num_classes", "input_shape")}
 
     def count(width: float) -> int:
-        if width not in counts:
-            counts[width] = _costed(arm, arm_spec(arm, {**arm.changes, WIDTH: width}))
-        return getattr(counts[width], by)
+        module = build(own.model | {"width": width}, **given, where=where)
+        totals = cost(module, derived["input_shape"], estimates=False).totals
+        return totals.macs if by == "macs" else totals.params.trainable
 
-    if "width" not in schema.options_of(factory)[0]:
-        reached = getattr(arm, by)
-        error = abs(reached - target) / target
-        return dataclasses.replace(arm, matched=Matched(by, None, None, target, reached, error))
-    start = own.model["width"]
-    best = width_for(target, count, start)
-    value = None if best.value == start else best.value
-    matched = Matched(by, WIDTH, value, target, best.reached, best.error)
-    return dataclasses.replace(counts[best.value], matched=matched)
+    best = width_for(target, count, own.model["width"])
+    value = None if best.value == own.model["width"] else best.value
+    return dataclasses.replace(
+        arm, matched=Matched(by, WIDTH, value, target, best.reached, best.error)
+    )
 
 
 def main() -> None:

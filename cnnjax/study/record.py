@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from cnnjax.errors import RunError
 from cnnjax.study import launches, locks
@@ -130,3 +130,24 @@ class Study:
         if launch is not None and launches.failed(launch):
             return "broken"
         return "unfinished" if (self.path(cell) / "spec.json").is_file() else "new"
+
+    def overview(self) -> dict[str, Any]:
+        """The arms with their costs and how many of their runs are done, and every run's state."""
+        states = self.states()
+        runs = [
+            {"arm": c.arm, "seed": c.seed, "state": s, "directory": str(self.path(c))}
+            for c, s in states.items()
+        ]
+        arms = [
+            {**arm.to_dict(), "base": arm.name == self.base,
+             **{s: sum(r["arm"] == arm.name and r["state"] == s for r in runs)
+                for s in get_args(State)}}
+            for arm in self.arms
+        ]  # fmt: skip
+        return {
+            "experiment": self.experiment,
+            "directory": str(self.directory),
+            "base": self.base,
+            "arms": arms,
+            "runs": runs,
+        }
