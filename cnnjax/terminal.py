@@ -259,9 +259,9 @@ def comparison(
     report: str,
 ) -> None:
     """Arms side by side; a narrow terminal gets the columns that matter most."""
-    first = ("arm", "n", headings[-7], "difference", "its 95 % interval", "p")
     narrow = sys.stdout.isatty() and Console().width < 120
-    kept = [i for i, name in enumerate(headings) if name in first or not narrow]
+    less = ("parameters", "MACs", "95 % interval", "d_z", "smallest") if narrow else ()
+    kept = [i for i, name in enumerate(headings) if name not in less]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for i in kept:
         table.add_column(headings[i], justify="right" if i else "left", no_wrap=bool(i))

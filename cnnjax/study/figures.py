@@ -21,7 +21,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 BASE = "#000000"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)))
-STYLE = {
+STYLE: Any = {
     "font.size": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
     "legend.fontsize": 7, "axes.titlesize": 8, "axes.linewidth": 0.6, "xtick.major.width": 0.6,
     "ytick.major.width": 0.6, "axes.spines.top": False, "axes.spines.right": False,
@@ -84,7 +84,7 @@ def _figure(folder: Path, name: str, height: float) -> Iterator[tuple[Any, Any]]
     from matplotlib.figure import Figure
 
     # Ids and dates that do not change: the same runs give the same files.
-    fixed = {"svg.hashsalt": name}
+    fixed: Any = {"svg.hashsalt": name}
     with matplotlib.rc_context({**STYLE, **fixed}):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         yield figure, figure.subplots()
@@ -175,6 +175,7 @@ def _log_ticks(axis: Any) -> None:
 
     low, high = axis.get_xlim()
     decades = high / low
+    subs: tuple[float, ...]
     subs = (1.0,) if decades > 1e3 else (1.0, 3.0) if decades > 30 else (1.0, 2.0, 5.0)
     if decades < 4:
         subs = tuple(float(n) for n in range(1, 10)) if decades > 2 else subs

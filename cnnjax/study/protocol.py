@@ -99,10 +99,8 @@ def _others(base: Arm, arms: Sequence[Arm]) -> list[str]:
             f"{path} {_value(there)} in place of {_value(here)}" for path, here, there in kept
         ]
         told.append(f"{arm.name}: {', '.join(words) or 'nothing'}")
-        if (by := arm.group.matched) is not None:
-            told[-1] += (
-                f" (matched to the base in {by['by']} by {by['path']} {_value(by['value'])})"
-            )
+        if (by := arm.group.matched) is not None and by.path is not None:
+            told[-1] += f" (matched to the base in {by.by} by {by.path} {_value(by.value)})"
     return [f"The other arms differ from it in the following. {'. '.join(told)}."]
 
 

@@ -142,6 +142,33 @@ def effect_for(
     return float(brentq(lacking, 0.0, high, xtol=1e-12)) * sd
 
 
+def plan(
+    sd: Number,
+    *,
+    effect: Number | None = None,
+    seeds: int | None = None,
+    power: float = 0.8,
+    alpha: float = 0.05,
+    paired: bool = False,
+) -> dict[str, Any]:
+    """Seeds for an effect, or the smallest effect for a number of seeds, whichever is asked.
+
+    `power` of the answer is what the whole number of seeds comes to. SpecError unless exactly one
+    of `effect` and `seeds` is given.
+    """
+    if (effect is None) == (seeds is None):
+        given = "both" if seeds is not None else "neither"
+        raise SpecError(f"give --effect to get seeds, or --seeds to get an effect; got {given}.")
+    asked = {"sd": sd, "alpha": alpha, "paired": paired}
+    if effect is not None:
+        found = seeds_for(effect, sd, power, alpha, paired)
+        reached = power_of(found, effect, sd, alpha=alpha, paired=paired)
+        return {"seeds": found, "effect": effect, "power": reached, "asked_power": power, **asked}
+    assert seeds is not None
+    size = effect_for(seeds, sd, power, alpha, paired)
+    return {"seeds": seeds, "effect": size, "power": power, "asked_power": power, **asked}
+
+
 def _power(n: Number, size: Number, alpha: float, paired: bool) -> float:
     from statsmodels.stats import power
 

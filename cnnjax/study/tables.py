@@ -75,12 +75,14 @@ def caption(comparison: Comparison) -> str:
 
 def _shared(arms: tuple[Arm, ...]) -> str:
     """Steps, and the counts that the table leaves out because all arms share them."""
-    steps = {arm.group.sample.steps for arm in arms if arm.group.sample} - {None}
+    samples = [arm.group.sample for arm in arms if arm.group.sample]
+    steps = {run.steps for run in samples if run.steps is not None}
     last = f"after {min(steps):,} steps" if len(steps) == 1 else "each after its own steps"
     chosen = {run.result["selected"] for arm in arms for run in arm.runs if run.result}
     how = {"last": "of the last step's network"}.get(*chosen) if len(chosen) == 1 else None
     how = how or ("of the network best on validation" if len(chosen) == 1 else "as reported")
-    params, macs = ({getattr(a, k) for a in arms} - {None} for k in ("params", "macs"))
+    params = {arm.params for arm in arms if arm.params is not None}
+    macs = {arm.macs for arm in arms if arm.macs is not None}
     same = [
         f"{amount(min(found))} {name}"
         for found, name in ((params, "parameters"), (macs, "multiply-adds"))
