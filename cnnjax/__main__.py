@@ -286,7 +286,7 @@ def compare(
     files = report.write(found, out if out is not None else report.folder_of(paths))
     content = found.to_dict() | {"report": str(files[0]), "files": [str(path) for path in files]}
     shown = tables.table(found)
-    below = [tables.caption(found), *(f"- {note}" for note in found.notes)]
+    below = [tables.caption(found, bold=False), *(f"- {note}" for note in found.notes)]
     terminal.answer(
         content, json, lambda _: terminal.comparison(shown.headings, shown.rows, below,
                                                      content["report"])

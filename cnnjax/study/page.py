@@ -21,7 +21,10 @@ CAPTIONS = {
             " left out.",
     "effects": "Difference to the base with its 95 % interval; filled: p < 0.05 after correction.",
 }  # fmt: skip
-FRONT = " The grey line is the Pareto front; hollow marks (†) were not trained as the base was."
+FRONT = (
+    " The grey line is the Pareto front; hollow marks (†) were not trained as the base was; marks of"
+    " equal cost stand side by side."
+)
 
 
 def page(comparison: Comparison, folder: Path, drawn: Sequence[Path]) -> str:

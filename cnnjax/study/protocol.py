@@ -62,7 +62,7 @@ def _base(
         "best on validation": "of the network that was best on the validation split",
     }[result.get("selected", "last")]
     return [
-        f"The base, {arm.name}, is the network {named(model)}{cited}{counts}.",
+        f"The base{'' if arm.name == 'base' else f', {arm.name},'} is the network {named(model)}{cited}{counts}.",
         f"It was trained on {dataset['name']} ({'; '.join(filter(None, [splits, size]))}),"
         f" normalised by {_value(dataset.get('normalize'))}, augmented by: {augment}.",
         f"Training took {length} with {named(schedule['optimizer'])} and learning rate"

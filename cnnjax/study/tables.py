@@ -53,8 +53,8 @@ def table(comparison: Comparison) -> Table:
     return Table(tuple(columns), rows, best[0] if best else None)
 
 
-def caption(comparison: Comparison) -> str:
-    """What the columns are and how they were made."""
+def caption(comparison: Comparison, *, bold: bool = True) -> str:
+    """What the columns are and how they were made; `bold`: the best mean is set in bold."""
     arms, k = comparison.arms, sum(arm.p is not None for arm in comparison.arms)
     some = any(arm.n > 1 for arm in arms)
     means = "mean ± standard deviation over n seeds" if some else "one seed"
@@ -62,13 +62,14 @@ def caption(comparison: Comparison) -> str:
     text = f"{label}: {means}, {_shared(arms)}"
     if any(arm.effect and arm.effect.n > 1 for arm in arms):
         over = f", Holm-corrected over {k} arms" if k > 1 else ""
+        base = "base" if comparison.base == "base" else f"base ({comparison.base})"
         text += (
-            f" Difference: arm less base ({comparison.base}), paired by seed, with its uncorrected"
+            f" Difference: arm less {base}, paired by seed, with its uncorrected"
             f" 95 % t interval; p: two-sided paired t test{over} (* p < 0.05, ** p < 0.01,"
             " *** p < 0.001); d_z: mean difference in standard deviations of the differences;"
             " smallest: the difference that so many pairs show with 80 % power at the 5 % level."
         )
-    if any(arm.best for arm in arms):
+    if bold and any(arm.best for arm in arms):
         text += " Bold: the best mean."
     return text
 
