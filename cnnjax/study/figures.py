@@ -157,8 +157,8 @@ def _against(
         size = 7 if look["marker"] == "*" else 4.5
         hollow = {"mfc": "white"} if arm.flags else {}
         axis.errorbar(
-            [x * factor], [s.mean], yerr=bar, ms=size, elinewidth=0.8, capsize=1.5, linestyle="none", mew=0.9,
-            label=arm.name + "†" * bool(arm.flags), zorder=3, **look, **hollow,
+            [x * factor], [s.mean], yerr=bar, ms=size, elinewidth=0.8, capsize=1.5, mew=0.9,
+            linestyle="none", label=arm.name + "†" * bool(arm.flags), zorder=3, **look, **hollow,
         )  # fmt: skip
         if not arm.flags:
             points.append((float(x), s.mean))

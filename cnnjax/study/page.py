@@ -22,8 +22,8 @@ CAPTIONS = {
     "effects": "Difference to the base with its 95 % interval; filled: p < 0.05 after correction.",
 }  # fmt: skip
 FRONT = (
-    " The grey line is the Pareto front; hollow marks (†) were not trained as the base was; marks of"
-    " equal cost stand side by side."
+    " The grey line is the Pareto front; hollow marks (†) were not trained as the base was; marks"
+    " of equal cost stand side by side."
 )
 
 

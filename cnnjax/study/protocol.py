@@ -56,13 +56,14 @@ def _base(
     )
     augment = ", ".join(named(a) for a in dataset.get("augment") or []) or "none"
     length = _length(run)
+    called = "" if arm.name == "base" else f", {arm.name},"
     result = run.result or {}
     score = {
         "last": "of the network after the last step",
         "best on validation": "of the network that was best on the validation split",
     }[result.get("selected", "last")]
     return [
-        f"The base{'' if arm.name == 'base' else f', {arm.name},'} is the network {named(model)}{cited}{counts}.",
+        f"The base{called} is the network {named(model)}{cited}{counts}.",
         f"It was trained on {dataset['name']} ({'; '.join(filter(None, [splits, size]))}),"
         f" normalised by {_value(dataset.get('normalize'))}, augmented by: {augment}.",
         f"Training took {length} with {named(schedule['optimizer'])} and learning rate"
