@@ -1,5 +1,7 @@
 # make demo   a virtual environment, the package, and a first network trained on bundled images
 # make test   the test suite;  make lint   style and types;  make bench   side by side with peers
+# make test-browser, make test-latex   what reports look like in Chromium and on paper; they install
+#             Debian's chromium and TeX Live where these are missing
 
 DEMO := lenet5_fashion_mnist_12k
 # Passed on to the demo, such as DEMO_SET="--set schedule.epochs=1".
@@ -12,7 +14,7 @@ STAMP := .venv/.installed
 # The first Python that is new enough; pyenv follows .python-version by itself.
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 12))
 
-.PHONY: demo test lint bench
+.PHONY: demo test lint bench test-browser test-latex
 
 demo: $(STAMP)
 	$(PYTHON) -m cnnjax train $(DEMO) $(DEMO_SET)
@@ -27,6 +29,22 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	for file in tests/benchmarks/*.py; do $(PYTHON) $$file || exit 1; done
+
+# Packages of Debian or Ubuntu, as root or through sudo.
+APT = $(if $(filter 0,$(shell id -u)),,sudo )apt-get
+INSTALL = $(APT) update --quiet && $(APT) install --yes --quiet --no-install-recommends
+
+test-browser: $(STAMP)
+	{ command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null \
+	  || { $(INSTALL) chromium; }
+	$(PYTHON) -c 'import playwright' 2>/dev/null || $(PYTHON) -m pip install --quiet playwright
+	$(PYTHON) -m pytest tests/browser
+
+test-latex: $(STAMP)
+	{ command -v pdflatex && command -v pdftotext && kpsewhich booktabs.sty lmodern.sty; } \
+	  >/dev/null 2>&1 \
+	  || { $(INSTALL) texlive-latex-base texlive-latex-recommended lmodern poppler-utils; }
+	$(PYTHON) -m pytest tests/latex
 
 $(STAMP): pyproject.toml
 	@found=; for python in python3.12 python3.13 python3.14 python3 python; do \

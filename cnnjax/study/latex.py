@@ -17,6 +17,7 @@ LONG = 34
 
 PAGE = r"""\documentclass[10pt]{article}
 \usepackage[T1]{fontenc}
+\IfFileExists{lmodern.sty}{\usepackage{lmodern}}{}
 \usepackage[utf8]{inputenc}
 \usepackage[a4paper,landscape,margin=18mm]{geometry}
 \usepackage{array}
@@ -63,7 +64,7 @@ def latex(comparison: Comparison) -> str:
         r"% Needs \usepackage{booktabs} and \usepackage{array}.",
         r"\begin{table}[htbp]",
         r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
-        rf"\caption{{{said}}}",
+        rf"\caption{{{said}}}\vspace{{4pt}}",
         rf"\begin{{tabular}}{{@{{}}{first}{'r' * (len(found.headings) - 1)}@{{}}}}",
         r"\toprule",
         head + r" \\",
