@@ -25,9 +25,9 @@ DURATIONS = ("epochs", "steps", "examples")
 # What spec.json holds beside the experiment itself.
 BESIDE = ("experiment", "doc", "digest", "derived")
 # What may differ between two directories of the same run: where the data lie, what the experiment
-# is compared with, and how often it is looked at.
+# is compared with, and how often and on what it is looked at.
 NOT_IN_DIGEST = {
-    "dataset": ("data_dir",),
+    "dataset": ("data_dir", "evaluations"),
     "schedule": ("eval_every", "checkpoint_every"),
 }
 

@@ -61,7 +61,7 @@ IN_A_DICT = {
     "a key the data set does not have": (
         {"dataset.batchsize": 3},
         "SpecError: spec: dataset: unknown key 'batchsize'.\nDid you mean 'batch_size'?"
-        " Known keys: augment, batch_size, data_dir, name, normalize, split.",
+        " Known keys: augment, batch_size, data_dir, evaluations, name, normalize, split.",
     ),
     "a key the schedule does not have": (
         {"schedule.epoch": 3},

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from cnnjax.data.altered import AugmentedSplit
 from cnnjax.data.augment import AUGMENTS, NORMALIZE, Augment, augment_batch, normalize, normalizer
 from cnnjax.data.folder import folder
 from cnnjax.data.loaders import Batch, Batches, Resident, Streaming, fits
@@ -46,6 +47,7 @@ __all__ = [
     "NORMALIZE",
     "ArraySplit",
     "Augment",
+    "AugmentedSplit",
     "Batch",
     "Batches",
     "DataSet",

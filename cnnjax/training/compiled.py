@@ -84,10 +84,10 @@ class Parts:
         )
 
     def evaluator(self, split: str) -> Evaluator:
-        """Sums over the whole of `split`, as a function of variables."""
+        """Sums over the whole of a split or evaluation, as a function of variables."""
         x = self.experiment
         return evaluator(
-            x.splits[split], self.mesh, module=x.module, loss=self.loss, prepare=self.prepare
+            {**x.evaluations, **x.splits}[split], self.mesh, module=x.module, loss=self.loss, prepare=self.prepare
         )
 
     def step(self, feed: Feed) -> Compiled:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from annotated_types import Ge, Gt, Lt
 
 from cnnjax import data, spec
-from cnnjax.data import DataSet, Split
+from cnnjax.data import Augment, DataSet, Split
 from cnnjax.errors import ShapeError, SpecError, did_you_mean
 from cnnjax.models import MODELS, build
 from cnnjax.schema import Schema, Section, construct
@@ -24,6 +24,7 @@ from cnnjax.training.optim import LEARNING_RATES, OPTIMIZERS
 Named = dict[str, Any]
 _CROSS_ENTROPY: Named = {"name": "cross_entropy"}
 SPLITS = ("train", "validation", "test")
+EVALUATION_KEYS = ("split", "augment")
 
 
 def _dataset(
@@ -32,9 +33,16 @@ def _dataset(
     split: dict[str, str] | None = None,
     augment: tuple[Named, ...] = (),
     normalize: str | dict[str, float | tuple[float, ...]] = "unit",
+    evaluations: dict[str, Named] | None = None,
     data_dir: str | None = None,
 ) -> None:
-    """The keys every data set has; `augment` is for training only, `normalize` always holds."""
+    """The keys every data set has; `augment` is for training only, `normalize` always holds.
+
+    `evaluations` are further scores of the reported network, taken once, when the run ends:
+    {"shifted": {"split": "test", "augment": [{"name": "shift", "max": 4}]}} becomes a row of
+    metrics.jsonl. What is drawn for an image depends on its place in the split alone, so all runs
+    see the same images.
+    """
 
 
 def _schedule(
@@ -114,7 +122,7 @@ def load(
 
 
 def _check_dataset(found: Spec) -> None:
-    """What the types alone do not say: the names of splits and of a normalisation."""
+    """What the types alone do not say: names of splits and of a normalisation, evaluations."""
     where = f"{found.where}: dataset"
     dataset, schedule = found.dataset, found.schedule
     for key in dataset["split"] or {}:
@@ -125,12 +133,33 @@ def _check_dataset(found: Spec) -> None:
         data.normalizer(dataset["normalize"])
     except SpecError as error:
         raise SpecError(f"{found.where}: {error}") from None
+    for name, asked in (dataset["evaluations"] or {}).items():
+        _check_evaluation(name, asked, f"{where}.evaluations")
     if schedule["select"] == "best" and "validation" not in (dataset["split"] or {}):
         raise SpecError(
             f"{found.where}: schedule.select: 'best' needs a validation split to choose on, such as"
             " dataset.split = {'train': 'train[:90%]', 'validation': 'train[90%:]'}."
             " The best on test is never reported."
         )
+
+
+def _check_evaluation(name: str, asked: Named, where: str) -> None:
+    if name in SPLITS:
+        raise SpecError(f"{where}: '{name}' is a split's own name: give the evaluation another.")
+    for key in asked:
+        if key not in EVALUATION_KEYS:
+            hint = did_you_mean(key, EVALUATION_KEYS)
+            raise SpecError(f"{where}.{name}: unknown key '{key}'.\n{hint}")
+    if not isinstance(asked.get("split"), str):
+        raise SpecError(f"{where}.{name}: expected a key 'split', such as 'test'.")
+    _augments(asked.get("augment", []), f"{where}.{name}.augment")
+
+
+def _augments(given: Any, where: str) -> list[Augment]:
+    """The augmentations that a list of dicts names."""
+    if not isinstance(given, list) or not all(isinstance(a, dict) for a in given):
+        raise SpecError(f"{where}: expected a list of dicts such as {{'name': 'shift', 'max': 4}}.")
+    return [construct(data.AUGMENTS, a, f"{where}[{i}]") for i, a in enumerate(given)]
 
 
 @dataclass(frozen=True)
@@ -140,6 +169,7 @@ class Experiment:
     spec: Spec
     dataset: DataSet
     splits: Mapping[str, Split]
+    evaluations: Mapping[str, Split]
     split_names: Mapping[str, str]
     module: nn.Module
     steps: int
@@ -197,6 +227,7 @@ def resolve(
     if "train" not in names:
         raise SpecError(f"{found.where}: dataset.split: expected a key 'train'.")
     splits = {key: dataset.split(text) for key, text in names.items()}
+    evaluations = _evaluations(found, dataset, names)
     n, batch = len(splits["train"]), found.dataset["batch_size"]
     if batch > n:
         raise SpecError(
@@ -217,6 +248,7 @@ def resolve(
         spec=found,
         dataset=dataset,
         splits=splits,
+        evaluations=evaluations,
         split_names=names,
         module=model,
         steps=spec.steps_of(found.schedule, n, batch),
@@ -224,6 +256,23 @@ def resolve(
     )
     check_shapes(model, dataset, resolved.input_shape, f"{found.where}: model")
     return resolved
+
+
+def _evaluations(found: Spec, dataset: DataSet, names: Mapping[str, str]) -> dict[str, Split]:
+    """The images of each further evaluation, altered as it says."""
+    where = f"{found.where}: dataset.evaluations"
+    splits: dict[str, Split] = {}
+    for name, asked in (found.dataset["evaluations"] or {}).items():
+        split = dataset.split(names.get(asked["split"], asked["split"]))
+        augments = _augments(asked.get("augment", []), f"{where}.{name}.augment")
+        altered = data.AugmentedSplit(split, tuple(augments))
+        if augments and (shape := altered.shape_of(dataset.shape)) != tuple(dataset.shape):
+            raise SpecError(
+                f"{where}.{name}: its images become {list(shape)}; the network takes"
+                f" {list(dataset.shape)}."
+            )
+        splits[name] = altered if augments else split
+    return splits
 
 
 def check_shapes(module: nn.Module, dataset: DataSet, shape: tuple[int, ...], where: str) -> None:

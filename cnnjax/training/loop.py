@@ -221,6 +221,9 @@ class _Session:
         seen = [r["split"] for r in self._rows("metrics") if r["step"] == self.step]
         if how == "last" and split not in seen:
             self._record(split, row)
+        for name in x.evaluations:
+            if name not in seen:
+                self._record(name, self._evaluate(name, variables)[0])
         speeds = [r["images_per_s"] for r in self._rows("timing") if r["event"] == "train"]
         if speeds:
             self.log.timing(event="end", step=self.step, images_per_s=float(np.median(speeds)))
