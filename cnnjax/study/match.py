@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 WITHIN = 0.01
 """An arm this near its target, relatively, counts as matched."""
+ENOUGH = 0.001
+"""The search ends where it is this near."""
 FINEST = 1e-4
 """Relative resolution of the search."""
 NARROWEST, WIDEST = 1 / 64, 64.0
@@ -25,7 +27,7 @@ def width_for(target: int, count: Callable[[float], int], start: float) -> Width
     """The width at which `count` is nearest to `target`, by bisection.
 
     `count` grows with the width in steps, since maps are whole: the two widths between which it
-    passes the target are found to within FINEST of each other, and the nearer one is taken. If
+    passes the target are found to within FINEST of each other, and the nearest one seen is taken. If
     `start` is within WITHIN it is kept.
     """
     seen: dict[float, Width] = {}
@@ -45,7 +47,7 @@ def width_for(target: int, count: Callable[[float], int], start: float) -> Width
         low = round(low / 1.1, 4)
     while at(high).reached < target and high < start * WIDEST:
         high = round(high * 1.1, 4)
-    while high - low > FINEST * high and min(at(low).error, at(high).error) > 0:
+    while high - low > FINEST * high and min(at(low).error, at(high).error) > ENOUGH:
         middle = round((low + high) / 2, 4)
         if middle in (low, high):
             break

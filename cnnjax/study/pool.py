@@ -50,6 +50,18 @@ def command(study: Study, cell: Cell) -> list[str]:
     ]  # fmt: skip
 
 
+def compiled_once(study: Study) -> dict[str, str]:
+    """Where JAX keeps compiled programs: the seeds of an arm run the same one.
+
+    Each host has its own, since a program is compiled for the processor it runs on.
+    """
+    where = study.directory.absolute() / "compiled" / socket.gethostname()
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(where),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    }
+
+
 def run(
     study: Study,
     todo: Sequence[Cell],
@@ -125,7 +137,7 @@ class _Pool:
             [sys.executable, "-I", str(WORKER), str(os.getpid()), cores,
              *command(self.study, cell)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-            env=os.environ | share.environment(),
+            env={**compiled_once(self.study), **os.environ, **share.environment()},
             # The lock is the child's too: it holds as long as one of the two lives. Ctrl-C reaches
             # the child as the one SIGTERM that we send, and not twice.
             pass_fds=[lock.fileno()], process_group=0,
