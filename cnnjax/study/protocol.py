@@ -15,14 +15,16 @@ from cnnjax.study.runs import Run
 # Options that are the same everywhere and say nothing to a reader.
 _DULL: tuple[Any, ...] = (None, [], {})
 
+Cite = Callable[[list[str]], str]
 
-def setup(comparison: Comparison, *, cite: Callable[[list[str]], str] | None = None) -> str:
+
+def setup(comparison: Comparison, *, cite: Cite | None = None) -> str:
     """How the runs were made, in sentences. `cite` turns keys of the bibliography into a mark."""
     arms = [arm for arm in comparison.arms if arm.runs]
     base = comparison.base_arm if comparison.base_arm.runs else arms[0]
     sentences = [
         *_base(base, base.runs[0], comparison, cite),
-        *_others(base, [arm for arm in arms if arm is not base]),
+        *_others(base, [arm for arm in arms if arm is not base], cite),
         *_seeds(arms),
         *_machines([run for arm in arms for run in arm.runs]),
     ]
@@ -41,9 +43,7 @@ def latex(comparison: Comparison) -> str:
     return "".join(part if i % 2 else breakable(part) for i, part in enumerate(parts))
 
 
-def _base(
-    arm: Arm, run: Run, comparison: Comparison, cite: Callable[[list[str]], str] | None
-) -> list[str]:
+def _base(arm: Arm, run: Run, comparison: Comparison, cite: Cite | None) -> list[str]:
     model, dataset, schedule = (run.spec[k] for k in ("model", "dataset", "schedule"))
     cited = cite(found) if cite and (found := keys(run)) else ""
     size = "x".join(map(str, run.derived.get("input_shape", [])))
@@ -87,7 +87,7 @@ def _also(schedule: Mapping[str, Any]) -> str:
     return "".join(f", {words} {schedule[k]:g}" for k, words in said.items() if schedule.get(k))
 
 
-def _others(base: Arm, arms: Sequence[Arm]) -> list[str]:
+def _others(base: Arm, arms: Sequence[Arm], cite: Cite | None) -> list[str]:
     if not arms:
         return []
     told = []
@@ -95,7 +95,8 @@ def _others(base: Arm, arms: Sequence[Arm]) -> list[str]:
         changes = differences(json.loads(alike(base.runs[0])), json.loads(alike(arm.runs[0])))
         model = [c for c in changes if c[0] == "model.name"]
         kept = [c for c in changes if not (model and c[0].startswith("model."))]
-        words = [f"model {named(arm.runs[0].spec['model'])}"] if model else []
+        cited = cite(found) if cite and model and (found := keys(arm.runs[0])) else ""
+        words = [f"model {named(arm.runs[0].spec['model'])}{cited}"] if model else []
         words += [
             f"{path} {_value(there)} in place of {_value(here)}" for path, here, there in kept
         ]
