@@ -266,7 +266,7 @@ def runs(
 def compare(
     paths: Annotated[
         list[Path],
-        Argument(metavar="RUNS_OR_STUDIES...", help="Runs, studies or folders of them."),
+        Argument(metavar="RUNS_OR_STUDIES", help="Runs, studies or folders of them."),
     ],
     out: Annotated[
         Path | None,

@@ -88,7 +88,10 @@ def _figure(folder: Path, name: str, height: float) -> Iterator[tuple[Any, Any]]
     fixed: Any = {"svg.hashsalt": name}
     with matplotlib.rc_context({**STYLE, **fixed}):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        figure.get_layout_engine().set(h_pad=0.02)
         yield figure, figure.subplots()
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # what was found holds for every format
         dates: dict[str, dict[str, None]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
         for kind in FORMATS:
             figure.savefig(folder / f"{name}.{kind}", dpi=300, metadata=dates.get(kind))

@@ -4,6 +4,7 @@ spec.json, result.json, metrics.jsonl, env.json and timing.jsonl are enough: wha
 not be there any more.
 """
 
+import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -127,10 +128,7 @@ def _below(path: Path) -> Iterator[Path]:
 def places(path: Path) -> list[Path]:
     """The run and study directories at `path` or up to two levels below it, by name."""
     if not path.exists():
-        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        shown = [name for name in siblings if not name.startswith(".")]
-        hint = f" {did_you_mean(path.name, shown, label='There')}" if shown else ""
-        raise RunError(f"{path}: no such folder.{hint}")
+        raise RunError(f"{path}: no such folder.{_nearest(path)}")
     if not path.is_dir():
         raise RunError(f"{path}: is a file. Give the run directory or study directory it is of.")
     names = ("study.json", "spec.json")
@@ -146,6 +144,15 @@ def places(path: Path) -> list[Path]:
             " a study.json; 'cnnjax train' and 'cnnjax ablate' write them."
         )
     return found
+
+
+def _nearest(path: Path) -> str:
+    """The folders beside a path that is not there: the nearest, and all if they are few."""
+    beside = path.parent.iterdir() if path.parent.is_dir() else ()
+    names = [p.name for p in beside if p.is_dir() and not p.name.startswith(".")]
+    if len(names) > 12:
+        names = difflib.get_close_matches(path.name, names, n=3)
+    return f" {did_you_mean(path.name, names, label='Folders there')}" if names else ""
 
 
 def read(directory: str | Path) -> Run:
