@@ -31,6 +31,10 @@ weights_app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
+claims_app = typer.Typer(
+    help="Claims of the papers, and experiments that can contradict them.", no_args_is_help=True
+)
+app.add_typer(claims_app, name="claims")
 
 File = Annotated[
     str, Argument(metavar="FILE", help="Experiment: .py, .json, run directory or shipped name.")
@@ -322,6 +326,85 @@ def plan(
         sd, effect=effect, seeds=seeds, power=power, alpha=alpha, paired=paired
     )  # fmt: skip
     terminal.answer(found, json, terminal.power)
+
+
+@claims_app.command("list")
+def list_claims(json: Json = False) -> None:
+    """Show the claims there are."""
+    from cnnjax.study.claims import report
+
+    terminal.answer(report.listing(), json, terminal.claims)
+
+
+Claim = Annotated[str, Argument(metavar="ID", help="A claim, as 'cnnjax claims list' has it.")]
+
+
+@claims_app.command("show")
+def show_claim(claim: Claim, json: Json = False) -> None:
+    """Say what a claim states, and what runs would decide it."""
+    from cnnjax.study.claims import report, run
+
+    terminal.answer(report.described(run.find(claim)), json, terminal.claim)
+
+
+@claims_app.command("run")
+def run_claims(
+    claims: Annotated[list[str] | None, Argument(metavar="ID...", help="Which claims.")] = None,
+    all_: Annotated[bool, Option("--all", help="Every claim that has the tier.")] = False,
+    tier: Annotated[str, Option(help="cpu, gpu or cluster.")] = "cpu",
+    out: Annotated[Path, Option(metavar="DIR", help="A folder of studies.")] = Path("claims"),
+    set_: Set = None,
+    processes: Annotated[
+        int | None, Option(min=1, help="Runs at once; by default one a core or accelerator.")
+    ] = None,
+    retry: Annotated[bool, Option("--retry", help="Try runs that failed again.")] = False,
+    data_dir: DataDir = None,
+    quiet: Annotated[bool, Option("--quiet", "-q", help="No progress.")] = False,
+    json: Json = False,
+) -> None:
+    """Try claims, or go on with what is there, and give the verdicts."""
+    from cnnjax.study.claims import run
+
+    names = run.named(claims or [], all_, tier)
+    found = run.run(
+        names, out, tier=tier, set=set_ or [], processes=processes, retry=retry,
+        progress=not quiet, data_dir=data_dir, say=(lambda _: None) if quiet else terminal.say,
+    )  # fmt: skip
+    terminal.answer([v.to_dict() for v in found], json, lambda _: _verdicts(found))
+
+
+@claims_app.command("table")
+def table_of_claims(
+    folder: Annotated[
+        Path, Argument(metavar="DIR", help="What 'cnnjax claims run' has written.")
+    ] = Path("claims"),
+    json: Json = False,
+) -> None:
+    """Work the verdicts out anew from run directories, and write them to claims.md."""
+    from cnnjax.study.claims import report
+
+    found = report.verdicts(folder)
+    (folder / "claims.md").write_text(report.markdown(found))
+    terminal.answer([v.to_dict() for v in found], json, lambda _: _verdicts(found))
+
+
+@claims_app.command("slim")
+def slim_claims(
+    source: Annotated[Path, Argument(metavar="DIR", help="A folder of studies.")],
+    destination: Annotated[Path, Argument(metavar="DEST", help="Where the copy goes.")],
+) -> None:
+    """Copy studies without checkpoints, pictures and logs: enough for every table."""
+    from cnnjax.study.claims import report
+
+    for path in report.slim(source, destination):
+        print(path)
+
+
+def _verdicts(found: Sequence[Any]) -> None:
+    from cnnjax.study.claims import report
+
+    rows = [row for verdict in found for row in report.rows(verdict)]
+    terminal.verdicts(report.HEADINGS, rows, report.notes(found))
 
 
 @data_app.command()

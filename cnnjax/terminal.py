@@ -270,6 +270,49 @@ def comparison(
     _print(table, "", *below, "", f"report    {report}")
 
 
+def claims(content: list[dict[str, Any]]) -> None:
+    rows = [(c["id"], c["statement"], c["runs"], ", ".join(c["tiers"])) for c in content]
+    _print(_table("claim statement runs> tiers", rows, wide="statement"))
+    say("\nOne of them: cnnjax claims show ID. Try it: cnnjax claims run ID.")
+
+
+def claim(content: dict[str, Any]) -> None:
+    """What is claimed, where, and how each tier would decide it."""
+    _print(content["statement"], f"{content['paper']}, {content['where']}", "")
+    for key in ("published", "contradictions"):
+        _print(*(f"{key:<15}{line}" for line in content[key]))
+    for tier, setting in content["tiers"].items():
+        _print("", f"{tier}: {len(setting['arms'])} arms, {setting['seeds']} seeds each")
+        _print(setting["scope"])
+        _print(*(f"  {part}: {json.dumps(v)}" for part, v in setting["experiment"].items()))
+        _print(
+            _table(
+                "arm changes",
+                [(name, json.dumps(changes)) for name, changes in setting["arms"].items()],
+                wide="changes",
+            )
+        )
+        rows = [
+            (c["says"], f"{'less' if c['kind'] == 'lower' else 'equal'} {c['measure']}",
+             f"{c['smallest']:g} {c['unit']}")
+            for c in setting["contrasts"]
+        ]  # fmt: skip
+        _print(_table("contrast claimed smallest_of_interest", rows, wide="contrast"))
+
+
+def verdicts(headings: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str]) -> None:
+    """Claims and what came of them; a narrow terminal gets the columns that matter most."""
+    narrow = sys.stdout.isatty() and Console().width < 160
+    less = ("TMAC", "device", "part", "of interest") if narrow else ()
+    kept = [i for i, name in enumerate(headings) if name not in less]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for i in kept:
+        table.add_column(headings[i], no_wrap=headings[i] != "contrast")
+    for row in rows:
+        table.add_row(*(row[i] for i in kept))
+    _print(table, *(["", *notes] if notes else []))
+
+
 def difference(content: dict[str, Any]) -> None:
     """Two runs, part by part; what is equal takes one line."""
     _print(f"a  {content['a']}", f"b  {content['b']}")

@@ -86,7 +86,7 @@ def test_evaluations_are_no_part_of_the_digest():
     ],
 )
 def test_a_wrong_evaluation_says_where_it_is_wrong(evaluations, said):
-    with pytest.raises(SpecError, match="dataset.evaluations") as error:
+    with pytest.raises(SpecError, match=r"dataset\.evaluations") as error:
         cnnjax.load(with_evaluations(**evaluations))
     assert said in str(error.value)
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cnnjax import spec
 from cnnjax.errors import RunError, SpecError, did_you_mean
 from cnnjax.spec import Spec, differences
 from cnnjax.study import commands, launches, pool, shares
@@ -14,7 +15,7 @@ from cnnjax.study.plan import Plan, planned
 from cnnjax.study.progress import Silent, Terminal
 from cnnjax.study.record import Cell, Study
 
-Source = str | Path | Mapping[str, Any] | Spec
+Source = str | Path | Mapping[str, Any] | Spec | spec.Source
 LAUNCHERS = ("pool", "slurm", "print")
 
 

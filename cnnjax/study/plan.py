@@ -28,7 +28,7 @@ WIDTH = "model.width"
 
 
 def planned(
-    source: "str | Path | Mapping[str, Any] | Spec",
+    source: "str | Path | Mapping[str, Any] | Spec | Source",
     *,
     overrides: Iterable[str] = (),
     seeds: int | None = None,

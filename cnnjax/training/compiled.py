@@ -86,9 +86,10 @@ class Parts:
     def evaluator(self, split: str) -> Evaluator:
         """Sums over the whole of a split or evaluation, as a function of variables."""
         x = self.experiment
+        asked = {**x.evaluations, **x.splits}[split]
         return evaluator(
-            {**x.evaluations, **x.splits}[split], self.mesh, module=x.module, loss=self.loss, prepare=self.prepare
-        )
+            asked, self.mesh, module=x.module, loss=self.loss, prepare=self.prepare
+        )  # fmt: skip
 
     def step(self, feed: Feed) -> Compiled:
         """One training step as a function of (state, *inputs of the feed)."""

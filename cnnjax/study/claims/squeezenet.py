@@ -1,0 +1,101 @@
+"""Claims of Iandola et al. 2016 (arXiv:1602.07360)."""
+
+from cnnjax.study.claims.claim import Claim, Contrast, Setting
+from cnnjax.study.claims.measures import FinalError
+from cnnjax.study.claims.settings import adamw, cifar10, fashion_12k, imagenet
+
+IANDOLA = "Iandola et al. 2016 (arXiv:1602.07360)"
+# Version 1.1 pools early: 28x28 becomes 13x13, 6x6, 3x3 and 1x1.
+SMALL = {
+    "name": "squeezenet", "version": "1.1", "stem": "imagenet", "width": 0.25, "dropout": 0.0,
+    "initializer": "he_normal",
+}  # fmt: skip
+CIFAR = {"name": "squeezenet", "norm": "batch"}
+LINEAR = {
+    "epochs": 68,
+    "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 2e-4},
+    "learning_rate": {"name": "polynomial", "value": 0.04},
+}
+_BYPASSES = {
+    "none": {},
+    "simple": {"model.bypass": "simple"},
+    "complex": {"model.bypass": "complex"},
+}
+BYPASS = Claim(
+    id="bypass",
+    statement="Simple bypass errs less than complex bypass, and both less than none.",
+    paper=IANDOLA,
+    where="section 6, table 3",
+    published=(
+        "Accuracy on ImageNet, top-1 and top-5: none 57.5 and 80.3, complex 58.8 and 82.0, simple"
+        " 60.4 and 82.5 %.",
+    ),
+    contrasts=(
+        Contrast("simple against none", "simple", "none", FinalError(), 0.5),
+        Contrast("complex against none", "complex", "none", FinalError(), 0.5),
+        Contrast("simple against complex", "simple", "complex", FinalError(), 0.3),
+    ),
+    settings={
+        "cpu": Setting(
+            "SqueezeNet 1.1 a quarter as wide.",
+            {"model": SMALL, "dataset": fashion_12k(), "schedule": adamw(500)},
+            _BYPASSES,
+            seeds=5,
+        ),
+        "gpu": Setting(
+            "SqueezeNet 1.0 with batch norm, on CIFAR-10.",
+            {"model": CIFAR, "dataset": cifar10(), "schedule": LINEAR},
+            _BYPASSES,
+            seeds=5,
+        ),
+        "cluster": Setting(
+            "The paper's network, 68 passes in batches of 512.",
+            {
+                "model": {"name": "squeezenet"},
+                "dataset": imagenet(227, batch_size=512),
+                "schedule": LINEAR,
+            },
+            _BYPASSES,
+            seeds=3,
+        ),
+    },
+)
+
+_RATIOS = {f"{ratio:g}": {"model.squeeze_ratio": ratio} for ratio in (0.125, 0.5, 0.75, 1.0)}
+SQUEEZE_RATIO = Claim(
+    id="squeeze-ratio",
+    statement="Accuracy grows with the squeeze ratio up to 0.75 and not beyond.",
+    paper=IANDOLA,
+    where="section 5.2, figure 3a",
+    published=(
+        "Top-5 accuracy on ImageNet: 80.3 % at a ratio of 0.125, 86.0 % from 0.75 on.",
+    ),
+    contrasts=(
+        Contrast("0.75 against 0.125", "0.75", "0.125", FinalError(), 0.5),
+        Contrast("1 against 0.75", "1", "0.75", FinalError(), 1.0, "equal"),
+    ),
+    settings={
+        "cpu": Setting(
+            "SqueezeNet 1.1 a quarter as wide; top-1 error, of which the paper gives the top-5.",
+            {"model": SMALL, "dataset": fashion_12k(), "schedule": adamw(500)},
+            _RATIOS,
+            seeds=4,
+        ),
+        "gpu": Setting(
+            "SqueezeNet 1.0 with batch norm, on CIFAR-10.",
+            {"model": CIFAR, "dataset": cifar10(), "schedule": LINEAR},
+            _RATIOS,
+            seeds=5,
+        ),
+        "cluster": Setting(
+            "The paper's network, 68 passes in batches of 512.",
+            {
+                "model": {"name": "squeezenet"},
+                "dataset": imagenet(227, batch_size=512),
+                "schedule": LINEAR,
+            },
+            _RATIOS,
+            seeds=3,
+        ),
+    },
+)  # fmt: skip
