@@ -81,7 +81,7 @@ class Spec:
 def _ablation(
     *,
     mode: Literal["grid", "one_at_a_time", "leave_one_out", "arms"] = "grid",
-    vary: dict[str, list[Any]] | None = None,
+    vary: dict[str, Any] | None = None,
     arms: dict[str, dict[str, Any]] | None = None,
     seeds: Annotated[int, Ge(1)] = 3,
     match: Literal["params", "macs"] | None = None,
@@ -159,7 +159,15 @@ def load(
     if "ablation" in content:
         section = Section(keys=_ablation)
         checked["ablation"] = check_section(section, content["ablation"], f"{where}: ablation")
-    return Spec(_canonical(checked), where, found.doc, found.called)
+    return Spec(_text(checked), where, found.doc, found.called)
+
+
+def _text(checked: Mapping[str, Any]) -> str:
+    """Canonical JSON, in which an ablation keeps the order of its arms."""
+    content = json.loads(_canonical(checked)) | (
+        {"ablation": checked["ablation"]} if "ablation" in checked else {}
+    )
+    return json.dumps(content, separators=(",", ":"), allow_nan=False)
 
 
 def _canonical(content: Any) -> str:

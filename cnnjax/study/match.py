@@ -27,8 +27,8 @@ def width_for(target: int, count: Callable[[float], int], start: float) -> Width
     """The width at which `count` is nearest to `target`, by bisection.
 
     `count` grows with the width in steps, since maps are whole: the two widths between which it
-    passes the target are found to within FINEST of each other, and the nearest one seen is taken. If
-    `start` is within WITHIN it is kept.
+    passes the target are found to within FINEST of each other, and the nearest one seen is taken.
+    If `start` is within WITHIN it is kept.
     """
     seen: dict[float, Width] = {}
 

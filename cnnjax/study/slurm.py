@@ -36,7 +36,7 @@ run=${{runs[$((SLURM_ARRAY_TASK_ID + $1))]}}
 if [ -e "$study/runs/$run/result.json" ]; then echo "$run: finished before"; exit 0; fi
 # The lock is the training's: it is passed on by exec, and is free when the process has ended.
 exec 9>>"$study/locks/$run.lock"
-if ! flock --wait 10 9; then echo "$run: another process trains it"; exit 0; fi
+if ! flock --wait 2 9; then echo "$run: another process trains it"; exit 0; fi
 truncate --size 0 "$study/locks/$run.lock"
 now=$(date +%s)
 printf '{{"host": "%s", "pid": %d, "started": %d}}\\n' "$(hostname)" $$ "$now" >&9

@@ -2,14 +2,15 @@
 
     cnnjax ablate kernel_size
 
-A larger window has to be paid for with maps. What is left of it when it is?
+A larger window has to be paid for with maps. What is left of it when it is? The numbers of maps are
+such that there is a width within 1 % of the base for every kernel size.
 
 Not run.
 """
 
 model = {
     "name": "convnet",
-    "stages": [[16, 16, "pool"], [32, 32, "pool"]],
+    "stages": [[18, 18, "pool"], [39, 39, "pool"]],
     "dense": [64],
     "norm": "batch",
     "kernel_size": 3,
