@@ -83,12 +83,12 @@ def _figure(folder: Path, name: str, height: float) -> Iterator[tuple[Any, Any]]
     """An empty figure with one axis, saved under `name` in every format when it is drawn."""
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     # Ids and dates that do not change: the same runs give the same files.
     fixed: Any = {"svg.hashsalt": name}
     with matplotlib.rc_context({**STYLE, **fixed}):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        figure.get_layout_engine().set(h_pad=0.02)
+        figure = Figure(figsize=(WIDTH, height), layout=ConstrainedLayoutEngine(h_pad=0.02))
         yield figure, figure.subplots()
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # what was found holds for every format
@@ -141,7 +141,8 @@ def _zoom(axis: Any, early: Sequence[float], ends: Sequence[float]) -> None:
     room = 0.12 * (high - low)
     if room > 0:
         axis.set_ylim(low - room, high + room)
-    axis.set_xlim(left=0)
+    if axis.dataLim.x0 < 0.25 * axis.dataLim.x1:
+        axis.set_xlim(left=0)
 
 
 def _against(
@@ -169,7 +170,7 @@ def _against(
     if len(front) > 1:
         axis.plot(*zip(*front, strict=True), drawstyle="steps-post", color="0.55", lw=0.9, zorder=1)
     axis.set_xscale("log")
-    _log_ticks(axis)
+    _log_ticks(axis, plain="(s)" in label)
     axis.set_xlabel(label)
     axis.set_ylabel(comparison.label)
 
@@ -185,9 +186,15 @@ def _aside(costs: Sequence[float | int | None]) -> list[float]:
     return found
 
 
-def _log_ticks(axis: Any) -> None:
-    """Plain numbers on the log axis, as many as fit."""
-    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, NullLocator
+def _log_ticks(axis: Any, *, plain: bool) -> None:
+    """As many numbers on the log axis as fit, with k and M unless `plain`."""
+    from matplotlib.ticker import (
+        EngFormatter,
+        FuncFormatter,
+        LogLocator,
+        NullFormatter,
+        NullLocator,
+    )
 
     low, high = axis.get_xlim()
     decades = high / low
@@ -196,7 +203,9 @@ def _log_ticks(axis: Any) -> None:
     if decades < 4:
         subs = tuple(float(n) for n in range(1, 10)) if decades > 2 else subs
     axis.xaxis.set_major_locator(LogLocator(subs=subs, numticks=12))
-    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axis.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{value:,g}") if plain else EngFormatter(sep="")
+    )
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_minor_formatter(NullFormatter())
 

@@ -18,7 +18,7 @@ CAPTIONS = {
     "parameters": "Score against trainable parameters.",
     "macs": "Score against multiply-adds.",
     "time": "Score against training time at each run's own steady rate, compiling and evaluation"
-            " left out.",
+            " left out; runs that share a machine are slower.",
     "effects": "Difference to the base with its 95 % interval; filled: p < 0.05 after correction.",
 }  # fmt: skip
 FRONT = (
