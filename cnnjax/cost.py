@@ -2,6 +2,7 @@
 
 Multiply-adds (MACs) are those of convolutions and linear layers for one image in evaluation, padded
 taps counted, as papers and torchvision do; activations are the elements these layers give out.
+Everything is counted in XLA's plain operations, whatever a platform computes in their place.
 """
 
 import dataclasses
@@ -20,6 +21,7 @@ from jax.extend import core
 from cnnjax import graph, layers, schema
 from cnnjax.errors import SpecError
 from cnnjax.models import MODELS, build
+from cnnjax.ops import lowering
 from cnnjax.spec import Spec
 
 MIB = 2**20
@@ -159,13 +161,22 @@ def summary(
         options["input_shape"] = [int(n) for n in input_shape]
     if num_classes is not None:
         options["num_classes"] = num_classes
-    known, _ = schema.options_of(schema.look_up(MODELS, options.get("name"), "model"))
-    shape = options.get("input_shape")
-    if shape is None and "input_shape" in known:
-        shape = known["input_shape"].default
-    if shape is None or shape is inspect.Parameter.empty:
-        raise SpecError(f"model {options['name']!r} has no input_shape of its own: give one.")
+    shape = default_of(options, "input_shape")
     return cost(build(options), shape, batch_size=batch_size, estimates=estimates)
+
+
+def default_of(options: Mapping[str, Any], key: str) -> Any:
+    """What a model dict says under `key`, or else its factory, which is the paper's value.
+
+    SpecError where neither says anything.
+    """
+    known, _ = schema.options_of(schema.look_up(MODELS, options.get("name"), "model"))
+    value = options.get(key)
+    if value is None and key in known:
+        value = known[key].default
+    if value is None or value is inspect.Parameter.empty:
+        raise SpecError(f"model {options['name']!r} has no {key} of its own: give one.")
+    return value
 
 
 def variables_of(module: nn.Module, input_shape: Sequence[int]) -> dict[str, Any]:
@@ -201,13 +212,14 @@ def training_bytes(
 
     def kept(x: Any, params: Any, state: Any) -> Any:
         def forward(params: Any) -> Any:
-            return module.apply(
-                {"params": params, **state},
-                x,
-                mutable=["batch_stats", "auxiliary"],
-                rngs={"dropout": jax.random.key(0)},
-                **_train(module, True),
-            )
+            with lowering.native():
+                return module.apply(
+                    {"params": params, **state},
+                    x,
+                    mutable=["batch_stats", "auxiliary"],
+                    rngs={"dropout": jax.random.key(0)},
+                    **_train(module, True),
+                )
 
         return jax.tree.leaves(jax.vjp(forward, params)[1])
 
@@ -228,7 +240,8 @@ def xla_flops(
     """XLA's estimate for one image in evaluation; None where the backend gives none."""
 
     def forward(variables: Any, x: Any) -> Any:
-        return module.apply(variables, x, **_train(module, False))
+        with lowering.native():
+            return module.apply(variables, x, **_train(module, False))
 
     x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
     analysis = jax.jit(forward).lower(variables, x).cost_analysis()
@@ -309,7 +322,8 @@ def _initializing(module: nn.Module, input_shape: Sequence[int]) -> tuple[Any, A
     keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
 
     def init(x: Any) -> Any:
-        return module.init_with_output(keys, x, **_train(module, False))
+        with lowering.native():
+            return module.init_with_output(keys, x, **_train(module, False))
 
     return init, jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
 

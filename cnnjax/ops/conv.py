@@ -4,13 +4,12 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from jaxtyping import Float
 
 from cnnjax.errors import ShapeError
+from cnnjax.ops import lowering
 from cnnjax.ops.window import Padding, PerAxis, output_sizes, pad, pairs, per_axis
-
-SPACE = "DHW"
 
 
 def conv(
@@ -39,16 +38,7 @@ def conv(
     if padding_value != 0 and any(map(any, sides)):
         x = pad(x, sides, padding_value)
         sides = ((0, 0),) * rank
-    layout = f"N{SPACE[-rank:]}C"
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=strides,
-        padding=sides,
-        rhs_dilation=dilations,
-        dimension_numbers=(layout, f"{SPACE[-rank:]}IO", layout),
-        feature_group_count=groups,
-    )
+    return lowering.convolution(x, kernel, strides, sides, dilations, groups)
 
 
 def depthwise_conv(

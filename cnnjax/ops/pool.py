@@ -11,6 +11,7 @@ from jax import Array, lax
 from jaxtyping import Float
 
 from cnnjax.errors import ShapeError
+from cnnjax.ops import lowering
 from cnnjax.ops.numeric import across, wide
 from cnnjax.ops.window import Padding, Pairs, PerAxis, output_sizes, pad, pairs, per_axis
 
@@ -42,14 +43,7 @@ def max_pool(
     )
     if any(d > 1 for d in dilations):  # XLA has no gradient for a dilated window
         return _max_of_taps(pad(x, sides, -math.inf), windows, strides, dilations)
-    return lax.reduce_window(
-        x,
-        np.asarray(-math.inf, x.dtype),
-        lax.max,
-        (1, *windows, 1),
-        (1, *strides, 1),
-        ((0, 0), *sides, (0, 0)),
-    )
+    return lowering.max_pool(x, windows, strides, sides)
 
 
 def min_pool(

@@ -1,0 +1,224 @@
+"""Convolution on the CPU, written as what XLA:CPU runs fast: matrix products and shifted sums.
+
+Every function takes complete arguments, one number or pair per spatial axis, already checked.
+"""
+
+from functools import partial
+from itertools import product
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jaxtyping import Float
+
+from cnnjax.ops.numeric import across
+from cnnjax.ops.window import Pairs, pad
+
+Ints = tuple[int, ...]
+
+
+def fenced(x: Array) -> Array:
+    """`x`, computed once and stored.
+
+    Without the fence XLA:CPU fuses whatever made `x` (batch norm, activation, the addition of a
+    shortcut) into the copy that lays it out for a convolution, and computes it again, scalar by
+    scalar, for each of the three convolutions that read it.
+    """
+    return lax.optimization_barrier(x)
+
+
+def library(
+    x: Array, kernel: Array, strides: Ints, sides: Pairs, dilations: Ints, groups: int
+) -> Array:
+    """XLA's own convolution, channels last."""
+    space = "DHW"[3 - (x.ndim - 2) :]
+    layout = f"N{space}C"
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=strides,
+        padding=sides,
+        rhs_dilation=dilations,
+        dimension_numbers=(layout, f"{space}IO", layout),
+        feature_group_count=groups,
+    )
+
+
+# -- convolutions that are one matrix product ------------------------------------------------------
+
+
+def pointwise(x: Array, kernel: Array, strides: Ints, *_: Any) -> Array:
+    """A 1x1 convolution; a stride skips what it would not read."""
+    if any(s > 1 for s in strides):
+        x = x[:, *(slice(None, None, s) for s in strides), :]
+    return rows_product(x, kernel.reshape(kernel.shape[-2:]))
+
+
+def covering(x: Array, kernel: Array, *_: Any) -> Array:
+    """A window as large as the map, which it sees once: a linear layer."""
+    ones = (1,) * (x.ndim - 2)
+    return rows_product(x.reshape(x.shape[0], *ones, -1), kernel.reshape(-1, kernel.shape[-1]))
+
+
+@jax.custom_vjp
+def rows_product(
+    x: Float[Array, "n *space c_in"], kernel: Float[Array, "c_in c_out"]
+) -> Float[Array, "n *space c_out"]:
+    """x @ kernel over the last axis, with a weight gradient that uses every core."""
+    return lax.dot_general(x, kernel, (((x.ndim - 1,), (0,)), ((), ())))
+
+
+def _rows_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return rows_product(x, kernel), (x, kernel)
+
+
+def _rows_backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    g = fenced(g)
+    gx = lax.dot_general(g, kernel, (((g.ndim - 1,), (1,)), ((), ())))
+    return gx, _summed_products(x, g)
+
+
+rows_product.defvjp(_rows_forward, _rows_backward)
+
+
+def _summed_products(x: Array, g: Array) -> Array:
+    """The sum over rows of x^T g, as up to 16 products that run beside each other.
+
+    One product would contract a very long axis into a small matrix, on one core.
+    """
+    n = x.shape[0]
+    parts = max(k for k in range(1, 17) if n % k == 0)
+    a, b = x.reshape(parts, -1, x.shape[-1]), g.reshape(parts, -1, g.shape[-1])
+    return lax.dot_general(a, b, (((1,), (1,)), ((0,), (0,)))).sum(0)
+
+
+# -- weight gradients as products ------------------------------------------------------------------
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
+def with_summed_products(
+    x: Array, kernel: Array, strides: Ints, sides: Pairs, dilations: Ints, groups: int
+) -> Array:
+    """XLA's convolution with its own input gradient, and the weight gradient as products."""
+    return library(x, kernel, strides, sides, dilations, groups)
+
+
+def _conv_forward(
+    x: Array, kernel: Array, strides: Ints, sides: Pairs, dilations: Ints, groups: int
+) -> tuple[Array, tuple[Array, Array]]:
+    return library(x, kernel, strides, sides, dilations, groups), (x, kernel)
+
+
+def _conv_backward(
+    strides: Ints,
+    sides: Pairs,
+    dilations: Ints,
+    groups: int,
+    saved: tuple[Array, Array],
+    g: Array,
+) -> tuple[Array, Array]:
+    x, kernel = saved
+    g = fenced(g)
+    _, pull = jax.vjp(lambda x: library(x, kernel, strides, sides, dilations, groups), x)
+    return fenced(pull(g)[0]), _weight_gradient(x, g, kernel.shape, strides, sides, dilations)
+
+
+with_summed_products.defvjp(_conv_forward, _conv_backward)
+
+
+def _weight_gradient(
+    x: Array, g: Array, kernel: Ints, strides: Ints, sides: Pairs, dilations: Ints
+) -> Array:
+    """The sum over images and places of what each tap saw times the gradient there.
+
+    The taps along the last axis are laid side by side in the channels. Without strides those along
+    the other axes are laid side by side in the gradient instead: the products are the same, and far
+    less is copied.
+    """
+    window = kernel[:-2]
+    x = fenced(pad(x, sides, 0))
+    if any(s > 1 for s in strides):
+        seen = [tap_of(x, tap, window, strides, dilations) for tap in product(*map(range, window))]
+        wide = fenced(jnp.concatenate(seen, axis=-1))
+        return _summed_products(wide, g).reshape(kernel)
+    *first, last = window
+    *gaps, gap = dilations
+    outputs = g.shape[-2]
+    across_x = [lax.slice_in_dim(x, t * gap, t * gap + outputs, axis=-2) for t in range(last)]
+    # Tap t of an axis pairs x[p + t d] with g[p]: the gradient moved down by t d against x.
+    reach = [d * (k - 1) for k, d in zip(first, gaps, strict=True)]
+    framed = fenced(pad(g, (*((r, r) for r in reach), (0, 0)), 0))
+    moved = []
+    for tap in product(*map(range, first)):
+        starts = [r - t * d for r, t, d in zip(reach, tap, gaps, strict=True)]
+        index = (slice(b, b + n) for b, n in zip(starts, x.shape[1:-2], strict=True))
+        moved.append(framed[:, *index])
+    wide = fenced(jnp.concatenate(across_x, -1))
+    gradients = fenced(jnp.concatenate(moved, -1))
+    products = _summed_products(wide, gradients).reshape(last, kernel[-2], *first, kernel[-1])
+    rank = len(first)
+    return products.transpose(*range(2, 2 + rank), 0, 1, 2 + rank)
+
+
+# -- tiny channel counts ---------------------------------------------------------------------------
+
+
+def banded(x: Array, kernel: Array, _: Ints, sides: Pairs, *__: Any) -> Array:
+    """Whole rows of outputs from whole rows of inputs, in one product.
+
+    A row of width w and c channels is one vector of w c numbers, and its convolution with a row of
+    the kernel a banded matrix. The zeros beside the band cost less than vectors of c numbers would.
+    """
+    x = fenced(pad(x, sides, 0))
+    *first, last = kernel.shape[:-2]
+    n, *space, width, c = x.shape
+    outputs = width - last + 1
+    rows = x.reshape(n, *space, width * c)
+    seen = [
+        tap_of(rows, tap, tuple(first), (1,) * len(first), (1,) * len(first))
+        for tap in product(*map(range, first))
+    ]
+    p, r, i = np.ogrid[:width, :outputs, :last]
+    band = jnp.asarray(p == r + i, kernel.dtype)
+    taps = kernel.reshape(-1, last, *kernel.shape[-2:])
+    matrix = jnp.einsum("pri,kicd->kpcrd", band, taps).reshape(-1, outputs * kernel.shape[-1])
+    y = rows_product(fenced(jnp.concatenate(seen, -1)), matrix)
+    return y.reshape(*y.shape[:-1], outputs, kernel.shape[-1])
+
+
+# -- depthwise convolution ------------------------------------------------------------------------
+
+
+def depthwise(
+    x: Array, kernel: Array, strides: Ints, sides: Pairs, dilations: Ints, _: int
+) -> Array:
+    """A sum of shifted products, one for each tap."""
+    x = pad(x, sides, 0)
+    multiplier = kernel.shape[-1] // x.shape[-1]
+    if multiplier > 1:
+        x = jnp.repeat(x, multiplier, axis=-1)
+    total = None
+    for tap in product(*map(range, kernel.shape[:-2])):
+        seen = tap_of(x, tap, kernel.shape[:-2], strides, dilations)
+        term = seen * across(kernel[*tap, 0], seen)
+        total = term if total is None else total + term
+    assert total is not None
+    return total
+
+
+def tap_of(
+    x: Array,
+    tap: Ints,
+    window: Ints,
+    strides: Ints,
+    dilations: Ints,
+) -> Array:
+    """What the position `tap` of every window sees of an already padded map."""
+    index = []
+    for size, t, k, s, d in zip(x.shape[1:-1], tap, window, strides, dilations, strict=True):
+        outputs = (size - d * (k - 1) - 1) // s + 1
+        index.append(slice(t * d, t * d + (outputs - 1) * s + 1, s))
+    return x[:, *index, :]

@@ -1,0 +1,104 @@
+"""Max pooling on the CPU: a running maximum over taps, and a gradient that gathers.
+
+XLA:CPU scatters the gradient of a window's maximum one element at a time.
+"""
+
+import math
+from functools import partial
+from itertools import product
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from cnnjax.ops.cpu_conv import Ints, fenced, tap_of
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def max_pool(
+    x: Float[Array, "n *space c"], windows: Ints, strides: Ints
+) -> Float[Array, "n *space_out c"]:
+    """The largest value of each window of an already padded map; the first of equals."""
+    return _best(x, windows, strides)[0]
+
+
+def _best(x: Array, windows: Ints, strides: Ints) -> tuple[Array, Array]:
+    """The largest value of each window and the number of the tap that holds it first."""
+    ones = (1,) * len(windows)
+    best: Any = None
+    where: Any = None
+    for number, tap in enumerate(product(*map(range, windows))):
+        seen = tap_of(x, tap, windows, strides, ones)
+        if best is None:
+            best, where = seen, jnp.zeros(seen.shape, jnp.int8 if _few(windows) else jnp.int32)
+        else:
+            better = (seen > best) | (jnp.isnan(seen) & ~jnp.isnan(best))
+            best = jnp.where(better, seen, best)
+            where = jnp.where(better, jnp.asarray(number, where.dtype), where)
+    return best, where
+
+
+def _few(windows: Ints) -> bool:
+    return math.prod(windows) < 128
+
+
+def _max_forward(x: Array, windows: Ints, strides: Ints) -> tuple[Array, tuple[Array, Ints]]:
+    best, where = _best(x, windows, strides)
+    return best, (where, x.shape)
+
+
+def _max_backward(
+    windows: Ints,
+    strides: Ints,
+    saved: tuple[Array, Ints],
+    g: Array,
+) -> tuple[Array]:
+    """Gather, not scatter: each input asks the windows that hold it whether it was their best.
+
+    Inputs at positions s q + r of an axis, for a residue r of the stride s, are seen by the taps
+    t = r, r + s, .. only, from the windows q, q - 1, ..: shifted slices of the outputs.
+    """
+    where, shape = saved
+    g = fenced(g)
+    space = shape[1:-1]
+    reach = tuple((k - 1) // s for k, s in zip(windows, strides, strict=True))
+    counts = tuple(-(-n // s) for n, s in zip(space, strides, strict=True))
+    sides = [
+        (0, 0),
+        *((f, max(q - o, 0)) for f, q, o in zip(reach, counts, g.shape[1:-1], strict=True)),
+        (0, 0),
+    ]
+    g, where = jnp.pad(g, sides), jnp.pad(where, sides, constant_values=-1)
+    numbers = {tap: i for i, tap in enumerate(product(*map(range, windows)))}
+
+    def residue(r: Ints) -> Array:
+        total = jnp.zeros((shape[0], *counts, shape[-1]), g.dtype)
+        choices = (range(first, k, s) for first, k, s in zip(r, windows, strides, strict=True))
+        for tap in product(*choices):
+            index = tuple(
+                slice(f - (t - first) // s, f - (t - first) // s + q)
+                for f, t, first, s, q in zip(reach, tap, r, strides, counts, strict=True)
+            )
+            here = (slice(None), *index, slice(None))
+            total = total + jnp.where(where[here] == numbers[tap], g[here], 0)
+        return total
+
+    return (_interleaved(residue, strides, counts, shape),)
+
+
+def _interleaved(residue: Any, strides: Ints, counts: Ints, shape: Ints) -> Array:
+    """The map whose residues modulo the strides are given one by one, cropped to `shape`."""
+    parts = jnp.stack([residue(r) for r in product(*map(range, strides))], axis=-2)
+    rank = len(strides)
+    # (n, *counts, *strides, c) -> (n, count, stride, count, stride, .., c)
+    parts = parts.reshape(shape[0], *counts, *strides, shape[-1])
+    order = [0, *(a for i in range(rank) for a in (1 + i, 1 + rank + i)), 1 + 2 * rank]
+    whole = parts.transpose(order).reshape(
+        shape[0], *(q * s for q, s in zip(counts, strides, strict=True)), shape[-1]
+    )
+    return whole[:, *(slice(0, n) for n in shape[1:-1]), :]
+
+
+max_pool.defvjp(_max_forward, _max_backward)

@@ -1,0 +1,106 @@
+"""Which formulation of an operation runs on which platform.
+
+XLA:CPU compiles some operations of convolutional networks badly; the same arithmetic written in
+other primitives runs faster. On every other platform, and where `CNNJAX_LOWERING=native` or
+`native()` says so, the plain `lax` operation runs. The choice is made while tracing, by platform
+and shape alone; nothing is measured at run time. Time over that of the plain operation, on two
+cores with AVX2 (tests/benchmarks/lowerings.py prints them):
+
+| operation | formulation | ratio |
+|---|---|---|
+| any convolution | fences around it, so that what made its input is not computed again | |
+| 1x1 | a matrix product; the weight gradient as several | 0.4 to 0.7 |
+| window as large as the map | a linear layer | 0.3 |
+| 32 input channels and more | the weight gradient as products of shifted copies | 0.7 to 0.8 |
+| 8 input channels at most, 4x4 and more, on a small map | a banded matrix | 0.3 to 0.9 |
+| depthwise | a sum of shifted products | 0.03 to 0.2 |
+| max pooling | a running maximum; the gradient gathers | 0.2 to 0.3 |
+
+Left out, as they gained nothing here: weight gradients as products below 32 channels (0.96, 1.6).
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import jax
+import numpy as np
+from jax import Array, lax
+from jaxtyping import Float
+
+from cnnjax.errors import SpecError, did_you_mean
+from cnnjax.ops import cpu_conv, cpu_pool
+from cnnjax.ops.cpu_conv import Ints, fenced
+from cnnjax.ops.window import Pairs, pad
+
+_forced: ContextVar[bool] = ContextVar("native lowering", default=False)
+
+
+@contextmanager
+def native() -> Iterator[None]:
+    """Trace with the plain operations inside: for counting, exporting and comparing."""
+    token = _forced.set(True)
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
+def is_native() -> bool:
+    """Whether what is traced now uses the plain operations; decided while tracing, never later."""
+    wanted = os.environ.get("CNNJAX_LOWERING", "auto")
+    if wanted not in ("auto", "native"):
+        hint = did_you_mean(wanted, ["auto", "native"], label="Known lowerings")
+        raise SpecError(f"CNNJAX_LOWERING: unknown lowering {wanted!r}. {hint}")
+    return _forced.get() or wanted == "native" or jax.default_backend() != "cpu"
+
+
+def convolution(
+    x: Float[Array, "n *space c_in"],
+    kernel: Float[Array, "*window c_group c_out"],
+    strides: Ints,
+    sides: Pairs,
+    dilations: Ints,
+    groups: int,
+) -> Float[Array, "n *space_out c_out"]:
+    """The convolution of checked and complete arguments, in the formulation that suits them."""
+    if is_native() or 0 in x.shape or 0 in kernel.shape:
+        return cpu_conv.library(x, kernel, strides, sides, dilations, groups)
+    formulation = _choose(x.shape, kernel.shape, strides, sides, dilations, groups)
+    return fenced(formulation(fenced(x), kernel, strides, sides, dilations, groups))
+
+
+def _choose(
+    shape: Ints, kernel: Ints, strides: Ints, sides: Pairs, dilations: Ints, groups: int
+) -> Callable[..., Array]:
+    """The formulation for these shapes."""
+    space, c_in, window = shape[1:-1], shape[-1], kernel[:-2]
+    ones = (1,) * len(window)
+    padded = any(map(any, sides))
+    if groups == c_in > 1:
+        return cpu_conv.depthwise
+    if groups > 1:
+        return cpu_conv.library
+    if window == ones and not padded:
+        return cpu_conv.pointwise
+    if window == space and not padded and dilations == ones:
+        return cpu_conv.covering
+    if c_in <= 8 and min(window) > 3 and space[-1] <= 32 and strides == dilations == ones:
+        return cpu_conv.banded
+    if c_in >= 32:
+        return cpu_conv.with_summed_products
+    return cpu_conv.library
+
+
+def max_pool(
+    x: Float[Array, "n *space c"], windows: Ints, strides: Ints, sides: Pairs
+) -> Float[Array, "n *space_out c"]:
+    """The largest value of each window, padding never winning; the first of equals."""
+    worst = np.asarray(-math.inf, x.dtype)
+    if is_native():
+        return lax.reduce_window(
+            x, worst, lax.max, (1, *windows, 1), (1, *strides, 1), ((0, 0), *sides, (0, 0))
+        )
+    return cpu_pool.max_pool(pad(fenced(x), sides, -math.inf), windows, strides)

@@ -1,0 +1,243 @@
+"""Every formulation against XLA's own operation: values, derivatives and transformations."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from cnnjax import cost, ops
+from cnnjax.errors import SpecError
+from cnnjax.models import build
+from cnnjax.ops import cpu_conv, lowering
+from cnnjax.ops.window import pairs
+
+# What each formulation is chosen for: input, kernel, stride, padding, dilation, groups.
+CASES = {
+    "depthwise": ((2, 7, 6, 5), (3, 3, 1, 10), 2, "SAME", 1, 5),
+    "pointwise": ((3, 5, 6, 4), (1, 1, 4, 7), 2, "VALID", 1, 1),
+    "covering": ((2, 3, 4, 5), (3, 4, 5, 6), 1, "VALID", 1, 1),
+    "banded": ((2, 9, 8, 3), (5, 4, 3, 2), 1, "SAME", 1, 1),
+    "with_summed_products": ((3, 7, 8, 32), (3, 2, 32, 4), 1, "SAME", 2, 1),
+    "library": ((2, 7, 7, 6), (3, 3, 3, 4), 1, "SAME", 1, 2),
+}
+
+
+def arrays(*shapes, seed=0, dtype=np.float32):
+    generator = np.random.default_rng(seed)
+    return [jnp.asarray(generator.standard_normal(s), dtype) for s in shapes]
+
+
+def both(function, *args):
+    """What `function` gives by our choice and by XLA's own operations."""
+    ours = jax.jit(function)(*args)
+    with lowering.native():
+        theirs = jax.jit(lambda *a: function(*a))(*args)
+    return ours, theirs
+
+
+def agree(ours, theirs, tolerance=2e-5):
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        scale = max(1.0, float(jnp.max(jnp.abs(b)))) if b.size else 1.0
+        np.testing.assert_allclose(
+            np.asarray(a, np.float64), np.asarray(b, np.float64), rtol=0, atol=tolerance * scale
+        )
+
+
+def convolve(stride, padding, dilation, groups):
+    return lambda x, k: ops.conv(
+        x, k, stride=stride, padding=padding, dilation=dilation, groups=groups
+    )
+
+
+def with_gradients(function):
+    """The value and the gradients of a curved function of it, so that no cotangent is constant."""
+
+    def result(*args):
+        return function(*args), jax.grad(
+            lambda *a: jnp.sum(jnp.sin(function(*a))), tuple(range(len(args)))
+        )(*args)
+
+    return result
+
+
+def chosen(case):
+    shape, kernel, stride, padding, dilation, groups = CASES[case]
+    rank = len(shape) - 2
+    sides = pairs(
+        padding, shape[1:-1], kernel[:-2], stride=(stride,) * rank, dilation=(dilation,) * rank
+    )
+    return lowering._choose(shape, kernel, (stride,) * rank, sides, (dilation,) * rank, groups)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_each_case_is_given_its_formulation(case):
+    assert chosen(case) is getattr(cpu_conv, case)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_values_and_gradients_are_those_of_the_plain_operation(case):
+    shape, kernel, *options = CASES[case]
+    agree(*both(with_gradients(convolve(*options)), *arrays(shape, kernel)))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gradients_of_gradients_are_those_of_the_plain_operation(case):
+    shape, kernel, *options = CASES[case]
+    function = convolve(*options)
+
+    def norm_of_gradient(x, k):
+        gx, gk = jax.grad(lambda x, k: jnp.sum(jnp.sin(function(x, k))), (0, 1))(x, k)
+        return jnp.sum(jnp.square(gx)) + jnp.sum(jnp.square(gk))
+
+    x, k = arrays(shape, kernel)
+    agree(*both(jax.grad(norm_of_gradient, (0, 1)), x, 0.3 * k))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.data())
+def test_random_convolutions_agree_with_the_plain_operation(data):
+    rank = data.draw(st.integers(1, 3), "rank")
+    draw = lambda low, high: tuple(  # noqa: E731
+        data.draw(st.integers(low, high)) for _ in range(rank)
+    )
+    window, stride, dilation = draw(1, 5 if rank < 3 else 3), draw(1, 3), draw(1, 2)
+    groups = data.draw(st.sampled_from([1, 1, 1, 2, 4]), "groups")
+    c_group = data.draw(st.sampled_from([1, 3, 33]), "channels of a group")
+    c_out = groups * data.draw(st.integers(1, 3), "outputs of a group")
+    n = data.draw(st.sampled_from([1, 3, 33]), "n")
+    padding = data.draw(st.sampled_from(["SAME", "VALID"]) | st.just([(1, 2)] * rank), "padding")
+    space = tuple(
+        d * (k - 1) + 1 + data.draw(st.integers(0, 4))
+        for k, d in zip(window, dilation, strict=True)
+    )
+    shape, kernel = (n, *space, c_group * groups), (*window, c_group, c_out)
+    function = convolve(stride, padding, dilation, groups)
+    agree(*both(with_gradients(function), *arrays(shape, kernel, seed=n)))
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.data())
+def test_random_max_pools_agree_with_the_plain_operation(data):
+    rank = data.draw(st.integers(1, 3), "rank")
+    window = tuple(data.draw(st.integers(1, 4)) for _ in range(rank))
+    stride = tuple(data.draw(st.integers(1, 3)) for _ in range(rank))
+    padding = [(k // 2, (k - 1) // 2) for k in window] if data.draw(st.booleans()) else "VALID"
+    space = tuple(k + data.draw(st.integers(0, 4)) for k in window)
+    (x,) = arrays((3, *space, 2))
+    # Rounded values tie often: the first of equals must take the whole gradient.
+    pool = with_gradients(lambda x: ops.max_pool(x, window, stride=stride, padding=padding))
+    agree(*both(pool, jnp.round(2 * x)))
+
+
+def test_a_pool_passes_on_what_is_not_a_number():
+    (x,) = arrays((1, 4, 4, 1))
+    ours, theirs = both(lambda x: ops.max_pool(x, 2), x.at[0, 1, 0, 0].set(jnp.nan))
+    assert jnp.isnan(ours[0, 0, 0, 0])
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def network(x, k1, k2, k3):
+    """Every formulation in one function."""
+    x = jnp.tanh(ops.conv(x, k1))
+    x = ops.max_pool(x, 3, stride=2, padding="SAME")
+    x = ops.depthwise_conv(jnp.tanh(ops.conv(x, k2, stride=2)), k3)
+    return ops.conv(x, jnp.full((*x.shape[1:-1], x.shape[-1], 3), 0.1, x.dtype), padding="VALID")
+
+
+NETWORK = [(8, 9, 9, 2), (5, 5, 2, 32), (3, 3, 32, 6), (3, 3, 1, 6)]
+
+
+def test_vmap_agrees_with_one_at_a_time():
+    xs, *kernels = arrays((3, *NETWORK[0]), *NETWORK[1:])
+    single = jax.jit(with_gradients(network))
+    mapped = jax.jit(jax.vmap(with_gradients(network), (0, None, None, None)))(xs, *kernels)
+    for i in range(3):
+        agree(jax.tree.map(lambda a, i=i: a[i], mapped), single(xs[i], *kernels))
+
+
+def test_recomputed_activations_give_the_same_gradients():
+    args = arrays(*NETWORK)
+    agree(
+        jax.jit(with_gradients(jax.checkpoint(network)))(*args),
+        jax.jit(with_gradients(network))(*args),
+        1e-6,
+    )
+
+
+def test_a_sharded_batch_gives_the_gradients_of_a_whole_one():
+    args = arrays(*NETWORK)
+    mesh = Mesh(np.asarray(jax.devices()), ("data",))
+    rows, whole = (NamedSharding(mesh, PartitionSpec(*a)) for a in (("data",), ()))
+    sharded = jax.jit(with_gradients(network), in_shardings=(rows, whole, whole, whole))
+    agree(sharded(*args), jax.jit(with_gradients(network))(*args))
+
+
+def test_bfloat16_stays_bfloat16_and_near_float32():
+    args = arrays(*NETWORK)
+    coarse = [a.astype(jnp.bfloat16) for a in args]
+    ours, theirs = both(with_gradients(network), *coarse)
+    assert {a.dtype for a in jax.tree.leaves(ours)} == {jnp.dtype(jnp.bfloat16)}
+    exact = jax.jit(with_gradients(network))(*args)
+    for a, b, e in zip(*map(jax.tree.leaves, (ours, theirs, exact)), strict=True):
+        off = [
+            float(jnp.linalg.norm(jnp.ravel(v - e)) / jnp.linalg.norm(e.ravel())) for v in (a, b)
+        ]
+        assert off[0] < max(0.02, 1.5 * off[1])
+
+
+def test_float64_agrees_to_fifteen_digits():
+    with jax.enable_x64(True):
+        agree(*both(with_gradients(network), *arrays(*NETWORK, dtype=np.float64)), 1e-13)
+
+
+def test_counts_do_not_depend_on_the_lowering(monkeypatch):
+    module = build({"name": "lenet5"}, num_classes=10, input_shape=(28, 28, 1))
+    ours = cost.cost(module, (28, 28, 1))
+    monkeypatch.setenv("CNNJAX_LOWERING", "native")
+    assert cost.cost(module, (28, 28, 1)) == ours
+
+
+def primitives(function, *args):
+    return str(jax.make_jaxpr(function)(*args))
+
+
+def test_the_plain_operation_runs_where_it_is_asked_for(monkeypatch):
+    x, k = arrays((2, 6, 6, 4), (1, 1, 4, 4))
+    convolve = lambda x, k: ops.conv(x, k)  # noqa: E731
+    assert "conv_general_dilated" not in primitives(convolve, x, k)
+    with lowering.native():
+        assert "conv_general_dilated" in primitives(lambda x, k: ops.conv(x, k), x, k)
+    monkeypatch.setenv("CNNJAX_LOWERING", "native")
+    assert "conv_general_dilated" in primitives(lambda x, k: ops.conv(x, k), x, k)
+    monkeypatch.setenv("CNNJAX_LOWERING", "natve")
+    with pytest.raises(SpecError, match=r"CNNJAX_LOWERING: unknown lowering 'natve'.*'native'"):
+        ops.conv(x, k)
+
+
+def test_another_platform_keeps_the_plain_operation(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    x, k = arrays((2, 6, 6, 4), (3, 3, 1, 4))
+    assert "conv_general_dilated" in primitives(lambda x, k: ops.depthwise_conv(x, k), x, k)
+    assert "reduce_window" in primitives(lambda x: ops.max_pool(x, 2), x)
+
+
+def test_a_stack_of_convolutions_stays_near_float64():
+    """Sixteen 3x3 layers, as deep as VGG-19's: the formulations add no error of their own."""
+    shapes = [(3, 3, 32, 32)] * 16
+    x, *kernels = arrays((2, 8, 8, 32), *shapes)
+
+    def stack(x, *kernels):
+        for kernel in kernels:
+            x = jax.nn.relu(ops.conv(x, kernel * math.sqrt(2 / 288)))
+        return x
+
+    ours = jax.jit(stack)(x, *kernels)
+    with jax.enable_x64(True), lowering.native():
+        exact = stack(*(jnp.asarray(np.asarray(a), jnp.float64) for a in (x, *kernels)))
+    scale = np.max(np.abs(np.asarray(exact)))
+    assert np.max(np.abs(np.asarray(ours, np.float64) - np.asarray(exact))) < 2e-5 * scale
