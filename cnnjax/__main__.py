@@ -14,7 +14,7 @@ import typer
 from typer import Argument, Option
 
 import cnnjax
-from cnnjax import terminal
+from cnnjax import machine, terminal
 from cnnjax.errors import CnnjaxError, RunError
 
 app = typer.Typer(
@@ -216,6 +216,42 @@ def summary(
         input_shape=shape_of(input_) if input_ else None,
     )  # fmt: skip
     terminal.answer(cost.to_dict(), json, terminal.cost)
+
+
+@app.command()
+def bench(
+    model: Annotated[
+        str, Argument(metavar="MODEL_OR_FILE", help="A model's name, or an experiment.")
+    ],
+    set_: Annotated[
+        list[str] | None,
+        Option(
+            "--set", metavar="K=V",
+            help="depth=50 for a model's name, model.depth=50 for an experiment.",
+        ),
+    ] = None,
+    input_: Annotated[
+        str | None, Option("--input", metavar="HxWxC", help="Image size, 28x28x1.")
+    ] = None,
+    classes: Annotated[int | None, Option(min=1, help="Number of classes.")] = None,
+    batch: Annotated[
+        int | None, Option(min=1, help="Batch size; by default 128, or the experiment's.")
+    ] = None,
+    native: Annotated[
+        bool, Option("--native", help="XLA's own operations in place of this platform's.")
+    ] = False,
+    json: Json = False,
+) -> None:  # fmt: skip
+    """Time training and evaluation on random images, and say where the time goes."""
+    from cnnjax import catalogue
+    from cnnjax.bench import bench
+    from cnnjax.spec import shape_of
+
+    found = bench(
+        catalogue.model_or_experiment(model, set_ or []), num_classes=classes, batch_size=batch,
+        input_shape=shape_of(input_) if input_ else None, native=native,
+    )  # fmt: skip
+    terminal.answer(found, json, terminal.speed)
 
 
 @app.command("list")
@@ -518,6 +554,7 @@ def _overrides(given: list[str] | None, data_dir: str | None) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and give its exit code; what a user caused is said without a traceback."""
     try:
+        machine.set_up()
         app(list(arguments) if arguments is not None else None, prog_name="cnnjax")
     except CnnjaxError as error:
         if os.environ.get("CNNJAX_TRACEBACK"):

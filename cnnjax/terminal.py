@@ -134,6 +134,32 @@ def cost(content: dict[str, Any]) -> None:
     _print(table, "", *(f"{key:<15}{value}" for key, value in lines.items()))
 
 
+def speed(content: dict[str, Any]) -> None:
+    """What a network's steps cost here, and where the time goes."""
+    c = content
+    table = _table(
+        "operation ms> share>",
+        [(r["kind"], f"{r['ms']:.2f}", f"{100 * r['share']:.0f} %") for r in c["breakdown"]],
+    )
+    memory = c["temporary_bytes"]
+    lines = {
+        "network": f"{c['model']['name']}, images {'x'.join(map(str, c['input_shape']))}, "
+                   f"batch {c['batch_size']}",
+        "device": f"{c['devices']} {c['device']}, {c['cores']} cores, {c['lowering']} lowering",
+        "parameters": f"{c['params']:,}",
+        "multiply-adds": f"{c['macs']:,} an image",
+        "compile": f"{c['compile_s']:.2f} s, {c['cached_compile_s']:.2f} s from the cache",
+        "training": f"{c['images_per_s']:,.1f} images/s, median {c['median_images_per_s']:,.1f}",
+        "evaluation": f"{c['eval_images_per_s']:,.1f} images/s, "
+                      f"median {c['median_eval_images_per_s']:,.1f}",
+        "arithmetic": f"{c['flops_per_s'] / 1e9:,.1f} GFLOP/s, {c['fraction_of_peak']:.2f} of a "
+                      f"matrix product's {c['matmul_flops_per_s'] / 1e9:,.1f}",
+    }  # fmt: skip
+    if memory is not None:
+        lines["memory"] = f"{memory / 2**20:,.1f} MiB for a training step beside its state"
+    _print(*(f"{key:<15}{value}" for key, value in lines.items()), "", table)
+
+
 def predictions(content: list[dict[str, Any]]) -> None:
     rows = [
         (found["image"] if place == 0 else "", c["name"], c["probability"])

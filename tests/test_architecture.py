@@ -9,13 +9,13 @@ ROOT = Path(cnnjax.__file__).parent
 # From the ground up; rooms on one floor do not see each other.
 FLOORS = [
     {"errors"},
-    {"schema", "shipped", "ops"},
+    {"schema", "shipped", "ops", "machine"},
     {"spec"},
     {"layers", "data"},
     {"models", "graph"},
     {"cost", "weights"},
     {"training"},
-    {"audit", "study", "probe", "catalogue"},
+    {"audit", "study", "probe", "catalogue", "bench"},
     {"terminal"},
     {"__main__"},
 ]

@@ -1,0 +1,294 @@
+"""How fast a network trains and evaluates here, and where the time goes."""
+
+import os
+import re
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnnjax import cost, training
+from cnnjax.data import DataSet, from_arrays
+from cnnjax.ops import lowering
+from cnnjax.spec import Spec
+from cnnjax.training.compiled import Parts
+from cnnjax.training.experiment import open_data
+from cnnjax.training.mesh import data_mesh
+from cnnjax.training.step import eval_step
+
+WINDOWS = 7
+_SCHEDULE = {
+    "steps": 1_000_000,
+    "optimizer": {"name": "sgd", "momentum": 0.9},
+    "learning_rate": {"name": "constant", "value": 0.001},
+}
+# What an instruction is counted as: the first of these that it, or what is fused into it, holds.
+KINDS = {
+    "convolution": ("convolution",),
+    "matrix product": ("dot",),
+    "pooling": ("reduce-window", "select-and-scatter"),
+    "reduction": ("reduce",),
+    "layout": ("copy", "transpose", "pad", "slice", "dynamic-slice", "concatenate", "reshape",
+               "gather", "scatter", "bitcast"),
+}  # fmt: skip
+
+
+def bench(
+    source: Mapping[str, Any] | Spec,
+    *,
+    input_shape: Sequence[int] | None = None,
+    num_classes: int | None = None,
+    batch_size: int | None = None,
+    native: bool = False,
+    seconds: float = 1.0,
+) -> dict[str, Any]:
+    """Measure an experiment's, or a model dict's, training and evaluation steps on random images.
+
+    The step is that of `cnnjax train`: gather, augmentation, normalisation, loss, optimizer and
+    metrics; for a model dict, SGD with momentum and nothing done to the images. Windows of about
+    `seconds` are timed, training and evaluation by turns: `images_per_s` is of the best one.
+    FLOP/s count 2 for a multiply-add and backward as twice forward, over those of a matrix product
+    timed in this process. `native` turns off the platform's own formulations
+    (`cnnjax.ops.lowering`).
+    """
+    found, dataset = _experiment(source, input_shape, num_classes, batch_size)
+    experiment = training.resolve(found, dataset=dataset)
+    parts = Parts.of(experiment, data_mesh())
+    batch, counted = experiment.batch_size, cost.cost(experiment.module, experiment.input_shape)
+    with lowering.native() if native else nullcontext():
+        compiling = compile_seconds(parts)
+        steps = _Steps(parts)
+    trained, evaluated = _windows([steps.train, steps.evaluate], batch, seconds)
+    peak = matmul_flops(seconds / 2)
+    achieved = 6 * counted.totals.macs * max(trained)
+    device = jax.devices()[0]
+    return {
+        "model": dict(found.model),
+        "input_shape": list(experiment.input_shape),
+        "batch_size": batch,
+        "platform": device.platform,
+        "device": device.device_kind,
+        "devices": jax.device_count(),
+        "cores": os.cpu_count(),
+        "lowering": "native" if native or lowering.is_native() else device.platform,
+        "params": counted.totals.params.trainable,
+        "macs": counted.totals.macs,
+        **compiling,
+        "images_per_s": max(trained),
+        "median_images_per_s": statistics.median(trained),
+        "eval_images_per_s": max(evaluated),
+        "median_eval_images_per_s": statistics.median(evaluated),
+        "flops_per_s": achieved,
+        "matmul_flops_per_s": peak,
+        "fraction_of_peak": achieved / peak,
+        "temporary_bytes": steps.temporary_bytes,
+        "breakdown": breakdown(steps.train, steps.program),
+    }
+
+
+def _experiment(
+    source: Mapping[str, Any] | Spec,
+    input_shape: Sequence[int] | None,
+    num_classes: int | None,
+    batch_size: int | None,
+) -> tuple[Spec, DataSet]:
+    """The experiment to be timed, on random images in place of its own."""
+    if isinstance(source, Spec):
+        own = open_data(source)
+        shape, classes = tuple(input_shape or own.shape), num_classes or own.num_classes
+        content: dict[str, Any] = source.to_dict()
+        batch = batch_size or content["dataset"]["batch_size"]
+        content["dataset"] = {
+            k: content["dataset"][k] for k in ("augment", "normalize")
+        } | {"batch_size": batch}  # fmt: skip
+        # As long as the timing takes; the order of the data is that of its first steps.
+        lengths = ("epochs", "examples", "steps")
+        content["schedule"] = {
+            k: v for k, v in content["schedule"].items() if k not in lengths
+        } | {"steps": 1_000_000}  # fmt: skip
+    else:
+        shape = tuple(input_shape or cost.default_of(source, "input_shape"))
+        classes = num_classes or cost.default_of(source, "num_classes")
+        batch = batch_size or 128
+        content = {
+            "model": dict(source), "dataset": {"batch_size": batch}, "schedule": _SCHEDULE
+        }  # fmt: skip
+    dataset = random_images(shape, classes, batch)
+    return training.load(content, dataset=dataset), dataset
+
+
+def compile_seconds(parts: Parts) -> dict[str, float]:
+    """Seconds to trace and compile the training step: anew, and from the persistent cache."""
+    from jax.experimental.compilation_cache import compilation_cache
+
+    state = parts.state()
+    feed = parts.feed(0, 0)
+    inputs = feed.inputs(0)
+    names = ("jax_enable_compilation_cache", "jax_compilation_cache_dir",
+             "jax_persistent_cache_min_compile_time_secs")  # fmt: skip
+    before = {name: getattr(jax.config, name) for name in names}
+    found = []
+    with tempfile.TemporaryDirectory() as directory:
+        for caching in (False, True, True):
+            for name, value in zip(names, (caching, directory, 0.0), strict=True):
+                jax.config.update(name, value)
+            compilation_cache.reset_cache()
+            jax.clear_caches()
+            start = time.perf_counter()
+            parts.compile(feed, state, inputs)
+            found.append(time.perf_counter() - start)
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+    feed.close()
+    return {"compile_s": found[0], "cached_compile_s": found[2]}
+
+
+def random_images(shape: tuple[int, ...], num_classes: int, batch_size: int) -> DataSet:
+    """Random bytes and labels, four batches of them."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (4 * batch_size, *shape), np.uint8)
+    labels = np.arange(4 * batch_size) % num_classes
+    return from_arrays(
+        x_train=images, y_train=labels, x_test=images, y_test=labels, name="random images"
+    )
+
+
+class _Steps:
+    """The compiled training and evaluation step of an experiment, each as a function of nothing."""
+
+    def __init__(self, parts: Parts) -> None:
+        feed = parts.feed(0, 0)
+        self._state, self._inputs = parts.state(), feed.inputs(0)
+        self._step = parts.compile(feed, self._state, self._inputs)[1]
+        batch = np.arange(parts.experiment.batch_size)
+        images, labels = map(jnp.asarray, parts.experiment.splits["test"].gather(batch))
+        self._batch = (images, labels, jnp.ones(len(batch), bool))
+        evaluation = partial(
+            eval_step, module=parts.experiment.module, loss=parts.loss, prepare=parts.prepare
+        )
+        self._eval = jax.jit(evaluation).lower(self._state.variables(), *self._batch).compile()
+        self.program = self._step.as_text()  # type: ignore[attr-defined]
+        memory = self._step.memory_analysis()  # type: ignore[attr-defined]
+        self.temporary_bytes = getattr(memory, "temp_size_in_bytes", None)
+
+    def train(self, steps: int = 1) -> None:
+        for _ in range(steps):
+            # Beyond the block of the order that it was given, a step reads the block's last rows.
+            self._state, _ = self._step(self._state, *self._inputs)
+        jax.block_until_ready(self._state)
+
+    def evaluate(self, steps: int = 1) -> None:
+        variables = self._state.variables()
+        for _ in range(steps):
+            sums = self._eval(variables, *self._batch)
+        jax.block_until_ready(sums)
+
+
+def _windows(
+    functions: Sequence[Callable[[int], None]], batch_size: int, seconds: float
+) -> list[list[float]]:
+    """Images per second of each function in turn, in windows of about `seconds` each."""
+    lengths = []
+    for function in functions:
+        function(1)
+        start = time.perf_counter()
+        function(1)
+        lengths.append(max(1, round(seconds / (time.perf_counter() - start))))
+    rates: list[list[float]] = [[] for _ in functions]
+    for _ in range(WINDOWS):
+        for function, length, found in zip(functions, lengths, rates, strict=True):
+            start = time.perf_counter()
+            function(length)
+            found.append(length * batch_size / (time.perf_counter() - start))
+    return rates
+
+
+def matmul_flops(seconds: float = 0.5, size: int = 2048) -> float:
+    """The best FLOP/s of a square float32 matrix product: what this machine could do."""
+    a = jnp.full((size, size), 1 / size)
+    product = jax.jit(lambda a: a @ a).lower(a).compile()
+    jax.block_until_ready(product(a))
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < 3 or time.perf_counter() < end:
+        start = time.perf_counter()
+        jax.block_until_ready(product(a))
+        times.append(time.perf_counter() - start)
+    return float(2 * size**3 / min(times))
+
+
+def breakdown(step: Callable[[int], None], program: str, steps: int = 3) -> list[dict[str, Any]]:
+    """Milliseconds per step and share of each kind of operation, from a profile of `step`.
+
+    `program` is its compiled text. The times of operations that run beside each other add up, so
+    on several cores the sum exceeds a step's time. Empty where the profiler sees no operations.
+    """
+    kinds = kinds_of(program)
+    found: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as directory:
+        with jax.profiler.trace(directory):
+            step(steps)
+        for path in Path(directory).glob("**/*.xplane.pb"):
+            for name, milliseconds in _operations(path):
+                kind = kinds.get(name, "other")
+                found[kind] = found.get(kind, 0.0) + milliseconds / steps
+    total = sum(found.values())
+    return [
+        {"kind": kind, "ms": ms, "share": ms / total}
+        for kind, ms in sorted(found.items(), key=lambda item: -item[1])
+    ]
+
+
+def kinds_of(program: str) -> dict[str, str]:
+    """The kind of every instruction of a compiled program, from its text.
+
+    Arithmetic that holds none of KINDS is elementwise.
+    """
+    opcodes: dict[str, set[str]] = {}  # computation -> what its instructions are
+    instructions: dict[str, set[str]] = {}
+    calls: dict[str, list[str]] = {}
+    computation = ""
+    for line in program.splitlines():
+        if header := re.match(r"(?:ENTRY )?%?([\w.\-]+) \(.*\{$", line):
+            computation = header[1]
+        elif found := re.match(r"\s+(?:ROOT )?%?([\w.\-]+) = .*? ([a-z][a-z\-]*)\(", line):
+            name, opcode = found[1], found[2]
+            opcodes.setdefault(computation, set()).add(opcode)
+            instructions[name] = {opcode}
+            calls[name] = re.findall(r"(?:calls|to_apply)=%?([\w.\-]+)", line)
+    for name, called in calls.items():
+        if "fusion" in instructions[name] or "call" in instructions[name]:
+            instructions[name] = set().union(*(opcodes.get(c, set()) for c in called))
+    return {name: _kind(held) for name, held in instructions.items()}
+
+
+def _kind(opcodes: set[str]) -> str:
+    for kind, words in KINDS.items():
+        if kind != "layout" and opcodes & set(words):
+            return kind
+    plain = {"parameter", "constant", "bitcast", "tuple", "get-tuple-element", "broadcast"}
+    return "layout" if opcodes <= {*KINDS["layout"], *plain} else "elementwise"
+
+
+def _operations(path: Path) -> list[tuple[str, float]]:
+    """Name and milliseconds of every instruction that ran."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of the profiler's own bindings
+        found = []
+        for plane in jax.profiler.ProfileData.from_file(str(path)).planes:
+            for line in plane.lines:
+                for event in line.events:
+                    stats = {str(key): value for key, value in event.stats}
+                    if "hlo_op" in stats:
+                        found.append((str(stats["hlo_op"]), event.duration_ns / 1e6))
+    return found

@@ -1,0 +1,123 @@
+"""`cnnjax bench`, and what the command line sets up before JAX is loaded."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from cnnjax import __main__ as command_line
+from cnnjax import bench, machine
+from cnnjax.errors import SpecError
+
+PROGRAM = """HloModule jit_step
+
+%fused_tanh (p: f32[2,4]) -> f32[2,4] {
+  %p = f32[2,4]{1,0} parameter(0)
+  ROOT %t = f32[2,4]{1,0} tanh(f32[2,4]{1,0} %p)
+}
+
+%fused_product (p: f32[2,4], q: f32[4,3]) -> f32[2,3] {
+  %p.1 = f32[2,4]{1,0} parameter(0)
+  %q = f32[4,3]{1,0} parameter(1)
+  %d = f32[2,3]{1,0} dot(%p.1, %q), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+  ROOT %m = f32[2,3]{1,0} maximum(f32[2,3]{1,0} %d, f32[2,3]{1,0} %d)
+}
+
+%fused_move (p: f32[2,4]) -> f32[4,2] {
+  %p.2 = f32[2,4]{1,0} parameter(0)
+  ROOT %c = f32[4,2]{0,1} transpose(f32[2,4]{1,0} %p.2), dimensions={1,0}
+}
+
+ENTRY %main (x: f32[2,4], w: f32[4,3]) -> f32[2,3] {
+  %x = f32[2,4]{1,0} parameter(0)
+  %w = f32[4,3]{1,0} parameter(1)
+  %fusion.1 = f32[2,4]{1,0} fusion(f32[2,4]{1,0} %x), kind=kLoop, calls=%fused_tanh
+  %fusion.2 = f32[4,2]{0,1} fusion(f32[2,4]{1,0} %x), kind=kLoop, calls=%fused_move
+  %conv.3 = f32[1,2,3]{2,1,0} convolution(%a, %b), dim_labels=0bf_0io->0bf
+  ROOT %ynn_fusion = f32[2,3]{1,0} fusion(%fusion.1, %w), kind=kCustom, calls=%fused_product
+}
+"""
+
+
+def test_instructions_are_counted_as_what_is_fused_into_them():
+    kinds = bench.kinds_of(PROGRAM)
+    wanted = {
+        "fusion.1": "elementwise",
+        "fusion.2": "layout",
+        "conv.3": "convolution",
+        "ynn_fusion": "matrix product",
+    }
+    assert {name: kinds[name] for name in wanted} == wanted
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(bench, "WINDOWS", 2)
+    monkeypatch.setattr(bench, "matmul_flops", lambda seconds: 1e9)
+
+
+def test_a_model_is_timed_by_name(quick, capsys):
+    code = command_line.main(["bench", "linear", "--input", "8x8x1", "--batch", "16", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert (found["params"], found["macs"]) == (650, 640)
+    for key in ("images_per_s", "eval_images_per_s", "compile_s", "cached_compile_s"):
+        assert found[key] > 0
+    assert found["images_per_s"] >= found["median_images_per_s"]
+    # 640 multiply-adds are 1,280 operations, and going back is twice going forward.
+    assert found["fraction_of_peak"] == pytest.approx(3 * 1280 * found["images_per_s"] / 1e9)
+    assert sum(row["share"] for row in found["breakdown"]) == pytest.approx(1)
+
+
+def test_an_experiment_keeps_its_own_loss_and_batch(quick, capsys):
+    code = command_line.main(
+        ["bench", "pattern1_fashion_mnist_12k", "--set", "dataset.batch_size=32"]
+    )
+    shown = capsys.readouterr().out
+    assert code == 0
+    assert "batch 32" in shown
+    assert "images/s" in shown
+
+
+def test_a_mistyped_model_is_answered_with_the_nearest(capsys):
+    assert command_line.main(["bench", "lenet55"]) == 2
+    assert "Did you mean 'lenet5'?" in capsys.readouterr().err
+
+
+def test_programs_are_kept_where_the_user_says_or_in_their_cache(tmp_path):
+    environ = {"XDG_CACHE_HOME": str(tmp_path)}
+    machine.set_up(environ)
+    assert environ["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "cnnjax" / "xla")
+    environ = {"JAX_COMPILATION_CACHE_DIR": "mine"}
+    machine.set_up(environ)
+    assert environ["JAX_COMPILATION_CACHE_DIR"] == "mine"
+
+
+def test_a_mistyped_policy_for_memory_is_refused():
+    with pytest.raises(SpecError, match=r"CNNJAX_MALLOC: unknown policy 'keeep'.*'keep'"):
+        machine.set_up({"CNNJAX_MALLOC": "keeep", "HOME": "."})
+
+
+def test_a_second_command_reads_what_the_first_compiled(tmp_path):
+    """The cache is on without being asked for, in a process of its own."""
+    command = [
+        sys.executable, "-m", "cnnjax", "train", "pattern1_fashion_mnist_12k",
+        "--set", "schedule.epochs=None", "--set", "schedule.steps=2",
+        "--set", "dataset.split={'train': 'train[:64]', 'test': 'test[:64]'}",
+    ]  # fmt: skip
+    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "CNNJAX_MALLOC": "keep"}
+    environ.pop("JAX_COMPILATION_CACHE_DIR", None)
+    held = []
+    for run in ("a", "b"):
+        subprocess.run(
+            [*command, "--out", str(tmp_path / run)], env=environ, check=True, capture_output=True
+        )
+        held.append({p.name for p in (tmp_path / "cnnjax" / "xla").iterdir()})
+    assert held[0]
+    assert {n for n in held[0] if n.endswith("-cache")} == {
+        n for n in held[1] if n.endswith("-cache")
+    }
+    metrics = [(tmp_path / run / "metrics.jsonl").read_text() for run in ("a", "b")]
+    assert metrics[0] == metrics[1]
