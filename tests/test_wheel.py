@@ -57,7 +57,8 @@ def test_the_wheel_holds_every_module_experiment_and_bundled_file(wheel):
         held = set(archive.namelist())
     modules = {str(p.relative_to(ROOT)) for p in (ROOT / "cnnjax").rglob("*.py")}
     experiments = {f"cnnjax/experiments/{p.name}" for p in (ROOT / "experiments").glob("*.py")}
-    bundled = {str(p.relative_to(ROOT)) for p in (ROOT / "cnnjax/data/bundled").iterdir()}
+    folders = ("data/bundled", "study/assets")
+    bundled = {str(p.relative_to(ROOT)) for f in folders for p in (ROOT / "cnnjax" / f).iterdir()}
     assert experiments
     assert bundled
     assert modules | experiments | bundled | {"cnnjax/py.typed"} <= held
