@@ -7,7 +7,7 @@ parts gives the same numbers.
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from cnnjax.errors import RunError
 from cnnjax.study.runs import Run
@@ -26,6 +26,7 @@ class Value:
     censored: bool = False
 
 
+@runtime_checkable
 class Measure(Protocol):
     """A number of a run, with its name and unit."""
 
