@@ -50,6 +50,7 @@ def bench(
     batch_size: int | None = None,
     native: bool = False,
     seconds: float = 1.0,
+    brief: bool = False,
 ) -> dict[str, Any]:
     """Measure an experiment's, or a model dict's, training and evaluation steps on random images.
 
@@ -58,14 +59,14 @@ def bench(
     `seconds` are timed, training and evaluation by turns: `images_per_s` is of the best one.
     FLOP/s count 2 for a multiply-add and backward as twice forward, over those of a matrix product
     timed in this process. `native` turns off the platform's own formulations
-    (`cnnjax.ops.lowering`).
+    (`cnnjax.ops.lowering`). `brief` leaves out compile seconds and breakdown.
     """
     found, dataset = _experiment(source, input_shape, num_classes, batch_size)
     experiment = training.resolve(found, dataset=dataset)
     parts = Parts.of(experiment, data_mesh())
     batch, counted = experiment.batch_size, cost.cost(experiment.module, experiment.input_shape)
     with lowering.native() if native else nullcontext():
-        compiling = compile_seconds(parts)
+        compiling = {} if brief else compile_seconds(parts)
         steps = _Steps(parts)
     trained, evaluated = _windows([steps.train, steps.evaluate], batch, seconds)
     peak = matmul_flops(seconds / 2)
@@ -91,7 +92,7 @@ def bench(
         "matmul_flops_per_s": peak,
         "fraction_of_peak": achieved / peak,
         "temporary_bytes": steps.temporary_bytes,
-        "breakdown": breakdown(steps.train, steps.program),
+        "breakdown": None if brief else breakdown(steps.train, steps.program),
     }
 
 
