@@ -2,6 +2,7 @@
 # make test   the test suite;  make lint   style and types;  make bench   side by side with peers
 # make test-browser, make test-latex   what reports look like in Chromium and on paper; they install
 #             Debian's chromium and TeX Live where these are missing
+# make test-slurm   a study on a SLURM of its own, which it installs where it is missing
 
 DEMO := lenet5_fashion_mnist_12k
 # Passed on to the demo, such as DEMO_SET="--set schedule.epochs=1".
@@ -14,7 +15,7 @@ STAMP := .venv/.installed
 # The first Python that is new enough; pyenv follows .python-version by itself.
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 12))
 
-.PHONY: demo test lint bench test-browser test-latex
+.PHONY: demo test lint bench test-browser test-latex test-slurm
 
 demo: $(STAMP)
 	$(PYTHON) -m cnnjax train $(DEMO) $(DEMO_SET)
@@ -45,6 +46,11 @@ test-latex: $(STAMP)
 	  >/dev/null 2>&1 \
 	  || { $(INSTALL) texlive-latex-base texlive-latex-recommended lmodern poppler-utils; }
 	$(PYTHON) -m pytest tests/latex
+
+test-slurm: $(STAMP)
+	{ command -v sbatch && PATH="$$PATH:/usr/sbin" command -v slurmctld slurmd munged; } >/dev/null \
+	  || { $(INSTALL) slurm-wlm munge; }
+	$(PYTHON) -m pytest tests/slurm
 
 $(STAMP): pyproject.toml
 	@found=; for python in python3.12 python3.13 python3.14 python3 python; do \

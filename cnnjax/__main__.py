@@ -143,6 +143,7 @@ def ablate(
 ) -> None:
     """Train every arm of an experiment's ablation with every seed, or go on with what is there."""
     from cnnjax.study import ablate, commands, preview
+    from cnnjax.study import slurm as jobs
 
     given: dict[str, Any] = {"set": set_ or [], "out": out, "seeds": seeds, "data_dir": data_dir}
     if dry_run:
@@ -151,10 +152,13 @@ def ablate(
     elif launcher == "print":
         study = ablate.prepare(file, **given)
         terminal.answer(commands.lines(study, ablate.left(study, retry)[1]), json, terminal.lines)
+    elif launcher == "slurm":
+        study = ablate.prepare(file, **given)
+        numbers = jobs.submit(study, ablate.left(study, retry)[1], slurm or [])
+        terminal.answer({**study.overview(), "jobs": numbers}, json, terminal.study)
     else:
         study = cnnjax.ablate(
-            file, launcher=launcher, processes=processes, retry=retry, slurm=slurm or [],
-            progress=not quiet, **given,
+            file, launcher=launcher, processes=processes, retry=retry, progress=not quiet, **given,
         )  # fmt: skip
         terminal.answer(study.overview(), json, terminal.study)
 

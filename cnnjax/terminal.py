@@ -252,6 +252,8 @@ def study(content: dict[str, Any]) -> None:
         count = sum(r["state"] == state for r in content["runs"])
         _print(f"{count} of {len(content['runs'])} runs: {state}")
     _print("", f"study     {content['directory']}")
+    if "jobs" in content:
+        _print(f"jobs      {', '.join(content['jobs']) or 'none: nothing is left to run'}")
 
 
 def preview(content: dict[str, Any]) -> None:

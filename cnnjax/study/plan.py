@@ -34,10 +34,8 @@ def planned(
     seeds: int | None = None,
 ) -> Plan:
     """`plan` in a process of its own. Raises what it raises."""
-    if isinstance(source, str | Path):
-        where: Any = str(source)
-    else:
-        where = dataclasses.asdict(spec.read(source))
+    found = spec.read(source)  # a file that is not there need not wait for another process
+    where: Any = str(source) if isinstance(source, str | Path) else dataclasses.asdict(found)
     try:
         request = json.dumps({"source": where, "overrides": [*overrides], "seeds": seeds})
     except TypeError as error:

@@ -44,6 +44,8 @@ printf '{{"run": "%s", "launcher": "slurm", "job": "%s", "threads": %d, "host": 
  "started": %d, "ended": null, "exit_code": null}}\\n' "$run" \\
   "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID" "$(nproc)" "$(hostname)" $$ "$now" \\
   | flock "$study/locks/launches.lock" tee -a "$study/{launches}" >/dev/null
+export JAX_COMPILATION_CACHE_DIR="${{JAX_COMPILATION_CACHE_DIR:-$study/compiled/$(hostname)}}"
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.1
 exec {train} "$study/specs/$run.json" --out "$study/runs/$run"
 """
 
