@@ -1,6 +1,6 @@
 """GoogLeNet (Szegedy et al. 2014), a sixteenth as wide, with batch norm and both auxiliary heads.
 
-One pass over Fashion-MNIST, the budget of the whole zoo; results are in the README's table.
+20,000 images of Fashion-MNIST, the budget of the whole zoo; results are in the README's table.
 
     cnnjax data prepare fashion_mnist
     cnnjax train experiments/zoo_googlenet.py
@@ -9,7 +9,7 @@ One pass over Fashion-MNIST, the budget of the whole zoo; results are in the REA
 model = {"name": "googlenet", "width": 0.0625, "norm": "batch"}
 dataset = {"name": "fashion_mnist", "batch_size": 64, "normalize": "fashion_mnist"}
 schedule = {
-    "examples": 60_000,
+    "examples": 20_000,
     "optimizer": {"name": "adamw", "weight_decay": 0.01},
     "learning_rate": {"name": "cosine", "value": 3e-3, "warmup": 0.05},
     "seed": 0,

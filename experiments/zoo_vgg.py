@@ -1,6 +1,6 @@
 """VGG-11 (Simonyan & Zisserman 2014, configuration A), an eighth as wide, with batch norm.
 
-One pass over Fashion-MNIST, the budget of the whole zoo; results are in the README's table.
+20,000 images of Fashion-MNIST, the budget of the whole zoo; results are in the README's table.
 
     cnnjax data prepare fashion_mnist
     cnnjax train experiments/zoo_vgg.py
@@ -16,7 +16,7 @@ model = {
 }
 dataset = {"name": "fashion_mnist", "batch_size": 64, "normalize": "fashion_mnist"}
 schedule = {
-    "examples": 60_000,
+    "examples": 20_000,
     "optimizer": {"name": "adamw", "weight_decay": 0.01},
     "learning_rate": {"name": "cosine", "value": 3e-3, "warmup": 0.05},
     "seed": 0,

@@ -1,6 +1,6 @@
 """Xception (Chollet 2016), a sixteenth as wide, two middle blocks.
 
-One pass over Fashion-MNIST, the budget of the whole zoo; results are in the README's table.
+20,000 images of Fashion-MNIST, the budget of the whole zoo; results are in the README's table.
 
     cnnjax data prepare fashion_mnist
     cnnjax train experiments/zoo_xception.py
@@ -9,7 +9,7 @@ One pass over Fashion-MNIST, the budget of the whole zoo; results are in the REA
 model = {"name": "xception", "width": 0.0625, "middle": 2}
 dataset = {"name": "fashion_mnist", "batch_size": 64, "normalize": "fashion_mnist"}
 schedule = {
-    "examples": 60_000,
+    "examples": 20_000,
     "optimizer": {"name": "adamw", "weight_decay": 0.01},
     "learning_rate": {"name": "cosine", "value": 3e-3, "warmup": 0.05},
     "seed": 0,
