@@ -70,7 +70,8 @@ def caption(comparison: Comparison, *, bold: bool = True) -> str:
             " smallest: the difference that so many pairs show with 80 % power at the 5 % level."
         )
     if bold and any(arm.best for arm in arms):
-        text += " Bold: the best mean."
+        alike = " of the arms trained as the base was" if any(arm.flags for arm in arms) else ""
+        text += f" Bold: the best mean{alike}."
     return text
 
 
