@@ -89,7 +89,9 @@ def look_up(table: Table, name: Any, where: str) -> Factory:
     if name in table:
         return table[name]
     if ":" not in name:
-        hint = did_you_mean(name, table, label="Known names")
+        # What the framework puts there itself, such as a module passed from Python, is private.
+        public = [n for n, f in table.items() if not getattr(f, "__name__", "").startswith("_")]
+        hint = did_you_mean(name, public, label="Known names")
         raise SpecError(
             f"{where}.name: unknown name '{name}'. {hint}"
             " A name of your own is written 'package.module:factory'."

@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from cnnjax.data import eval_batches, indices, positions, steps_for_epochs
+from cnnjax.data import eval_batches, indices, positions
+from cnnjax.spec import steps_of
 
 
 def test_each_epoch_is_a_permutation_of_every_example():
@@ -59,7 +60,7 @@ def test_the_positions_of_a_step_are_those_of_its_batch():
     ],
 )
 def test_epochs_are_rounded_up_to_whole_steps(epochs, n, batch, steps):
-    assert steps_for_epochs(epochs, n, batch) == steps
+    assert steps_of({"epochs": epochs}, n, batch) == steps
 
 
 @pytest.mark.parametrize(("n", "batch"), [(10, 4), (8, 4), (3, 8), (1, 1), (360, 128)])

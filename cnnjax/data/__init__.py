@@ -6,7 +6,7 @@ from cnnjax.data.altered import AugmentedSplit
 from cnnjax.data.augment import AUGMENTS, NORMALIZE, Augment, augment_batch, normalize, normalizer
 from cnnjax.data.folder import folder
 from cnnjax.data.loaders import Batch, Batches, Resident, Streaming, fits
-from cnnjax.data.order import eval_batches, indices, positions, steps_for_epochs
+from cnnjax.data.order import eval_batches, indices, positions
 from cnnjax.data.shipped import digits, fashion_mnist_12k
 from cnnjax.data.show import show
 from cnnjax.data.sources import ArraySplit, DataSet, Split, arrays, from_arrays
@@ -66,6 +66,5 @@ __all__ = [
     "normalizer",
     "positions",
     "show",
-    "steps_for_epochs",
     "tfds_dataset",
 ]

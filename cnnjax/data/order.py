@@ -8,7 +8,6 @@ devices.
 
 import functools
 from collections.abc import Iterator
-from fractions import Fraction
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -39,17 +38,6 @@ def indices(seed: int, n: int, start: int, stop: int) -> Int64[np.ndarray, " k"]
 def positions(step: int, batch_size: int, count: int = 1) -> Int64[np.ndarray, " k"]:
     """The global positions of batches `step` to `step + count - 1`."""
     return np.arange(step * batch_size, (step + count) * batch_size, dtype=np.int64)
-
-
-def steps_for_epochs(epochs: int | float, n: int, batch_size: int) -> int:
-    """ceil(epochs * n / batch_size), in exact arithmetic on the decimal that was written.
-
-    >>> steps_for_epochs(10, 60_000, 128)
-    4688
-    >>> steps_for_epochs(0.1, 30, 3)
-    1
-    """
-    return int(-(-Fraction(str(epochs)) * n // batch_size))
 
 
 def eval_batches(

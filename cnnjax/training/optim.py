@@ -54,7 +54,9 @@ def piecewise(
     warmup_from: Annotated[float, Ge(0)] = 0.0,
 ) -> Schedule:
     """`value`, times `factor` at each moment of `drop_at` (He et al. 2015, section 4.2)."""
-    drops = {_at(moment, steps): factor for moment in drop_at}
+    drops: dict[int, float] = {}
+    for moment in drop_at:  # two at one step are two drops
+        drops[_at(moment, steps)] = drops.get(_at(moment, steps), 1.0) * factor
     return _warmed(
         optax.piecewise_constant_schedule(value, drops), warmup, warmup_from, steps
     )  # fmt: skip
