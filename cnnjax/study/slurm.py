@@ -21,8 +21,8 @@ _SCRIPT = """\
 #!/bin/bash
 # The runs of a study that were not finished when this was written, one task each.
 #   sbatch --array=0-{last} {name} 0        # the number is added to that of the task
-#SBATCH --job-name={job}
-#SBATCH --output={logs}/slurm-%A_%a.log
+#SBATCH --job-name="{job}"
+#SBATCH --output="{logs}/slurm-%A_%a.log"
 #SBATCH --open-mode=append
 #SBATCH --requeue
 #SBATCH --ntasks=1
@@ -63,7 +63,7 @@ def script(study: Study, todo: Sequence[Cell]) -> Path:
             name=shlex.quote(str(path)),
             job=f"cnnjax-{study.experiment}",
             logs=str(here / "logs"),
-            runs="\n".join(f"  {c.short}  # {c.name}" for c in todo),
+            runs="\n".join(f"  {c.short}  # {' '.join(c.name.split())}" for c in todo),
             here=shlex.quote(str(Path.cwd())),
             study=shlex.quote(str(here)),
             launches=launches.NAME,
