@@ -56,7 +56,8 @@ def test_the_wheel_holds_every_module_experiment_and_bundled_file(wheel):
     with zipfile.ZipFile(wheel) as archive:
         held = set(archive.namelist())
     modules = {str(p.relative_to(ROOT)) for p in (ROOT / "cnnjax").rglob("*.py")}
-    experiments = {f"cnnjax/experiments/{p.name}" for p in (ROOT / "experiments").glob("*.py")}
+    shipped = (ROOT / "experiments").rglob("*.py")
+    experiments = {f"cnnjax/{p.relative_to(ROOT)}" for p in shipped}
     folders = ("data/bundled", "study/assets")
     bundled = {str(p.relative_to(ROOT)) for f in folders for p in (ROOT / "cnnjax" / f).iterdir()}
     assert experiments
@@ -74,7 +75,7 @@ def test_bundled_data_and_experiments_load_outside_the_tree(installed, tmp_path)
         "digits": {"train": 1_437, "test": 360},
         "fashion_mnist_12k": {"train": 10_000, "test": 2_000},
     }
-    assert found["experiments"] == sorted(p.stem for p in (ROOT / "experiments").glob("*.py"))
+    assert found["experiments"] == sorted(p.stem for p in (ROOT / "experiments").rglob("*.py"))
     assert found["model"] == "lenet5"
 
 
