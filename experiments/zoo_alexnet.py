@@ -11,6 +11,6 @@ dataset = {"name": "fashion_mnist", "batch_size": 64, "normalize": "fashion_mnis
 schedule = {
     "examples": 20_000,
     "optimizer": {"name": "adamw", "weight_decay": 0.01},
-    "learning_rate": {"name": "cosine", "value": 3e-3, "warmup": 0.05},
+    "learning_rate": {"name": "cosine", "value": 1e-3, "warmup": 0.05},
     "seed": 0,
 }
