@@ -309,8 +309,7 @@ def test_a_dry_run_measures_a_short_run_and_leaves_nothing(file, tmp_path, capsy
     found = json.loads(capsys.readouterr().out)
     assert (found["todo"], [arm["params"] for arm in found["arms"]]) == (6, [650] * 3)
     each = [arm["seconds"] for arm in found["arms"]]
-    assert found["estimate"]["seconds"] * found["processes"] == pytest.approx(
-        2 * sum(each), rel=0.01
-    )
+    total = found["estimate"]["seconds"] * found["processes"]
+    assert sum(each) < total < 2 * sum(each)  # the second seeds do not compile
     assert "training steps of 'base'" in found["estimate"]["from"]
     assert not list(tmp_path.iterdir())

@@ -19,8 +19,10 @@ from cnnjax.study.progress import Reporter
 from cnnjax.study.record import Cell, Study
 from cnnjax.study.shares import Share
 
-LOOK_EVERY = 0.1
-"""Seconds between two looks at the processes."""
+LOOK_EVERY, ASK_EVERY = 0.1, 1.0
+"""Seconds between two looks at our processes, and between two at the locks of others."""
+# What would make a run believe that it is one process of several.
+OF_A_JOB = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID", "SLURM_STEP_NODELIST")
 WORKER = Path(__file__).with_name("worker.py")
 
 
@@ -50,16 +52,19 @@ def command(study: Study, cell: Cell) -> list[str]:
     ]  # fmt: skip
 
 
-def compiled_once(study: Study) -> dict[str, str]:
-    """Where JAX keeps compiled programs: the seeds of an arm run the same one.
+def environment(study: Study, share: Share) -> dict[str, str]:
+    """What the process of a run finds in its environment.
 
-    Each host has its own, since a program is compiled for the processor it runs on.
+    The seeds of an arm run the same program, so JAX keeps the compiled one; each host has its own,
+    since it is compiled for the processor it runs on.
     """
-    where = study.directory.absolute() / "compiled" / socket.gethostname()
-    return {
-        "JAX_COMPILATION_CACHE_DIR": str(where),
+    given = {k: v for k, v in os.environ.items() if k not in OF_A_JOB}
+    compiled = study.directory.absolute() / "compiled" / socket.gethostname()
+    kept = {
+        "JAX_COMPILATION_CACHE_DIR": str(compiled),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
     }
+    return {**kept, **given, **share.environment()}
 
 
 def run(
@@ -93,6 +98,7 @@ class _Pool:
         self.running: list[_Running] = []
         self.failed: list[Cell] = []
         self.signal: int | None = None
+        self.began, self.asked = time.time(), 0.0
         last = launches.last(study.directory)
         self.threads = {c: last[c.short].get("threads") for c in todo if c.short in last}
 
@@ -106,12 +112,13 @@ class _Pool:
                     " and the same command goes on with them.",
                     number,
                 )
-            if self.signal is None:
+            if self.signal is None and time.monotonic() - self.asked > ASK_EVERY:
                 self._start()
             time.sleep(LOOK_EVERY)
 
     def _start(self) -> None:
         """Give every free share a run that nobody else has."""
+        self.asked = time.monotonic()
         for cell in [*self.waiting]:
             if not self.free:
                 return
@@ -121,11 +128,17 @@ class _Pool:
                 self.reporter.elsewhere(cell, holder)
                 continue
             self.waiting.remove(cell)
-            if self.study.finished(cell):  # by the process that had it
+            if self.study.finished(cell) or self._failed_meanwhile(cell):
                 lock.close()
+                self.failed += [] if self.study.finished(cell) else [cell]
                 self.reporter.ended(cell, self.study, None)
                 continue
             self.running.append(self._launch(cell, self.free.pop(0), lock))
+
+    def _failed_meanwhile(self, cell: Cell) -> bool:
+        """Whether another process has tried it since we began, and it failed."""
+        row = launches.last(self.study.directory).get(cell.short)
+        return row is not None and launches.failed(row) and row["ended"] > self.began
 
     def _launch(self, cell: Cell, share: Share, lock: IO[str]) -> _Running:
         path = self.study.log_path(cell)
@@ -137,7 +150,7 @@ class _Pool:
             [sys.executable, "-I", str(WORKER), str(os.getpid()), cores,
              *command(self.study, cell)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-            env={**compiled_once(self.study), **os.environ, **share.environment()},
+            env=environment(self.study, share),
             # The lock is the child's too: it holds as long as one of the two lives. Ctrl-C reaches
             # the child as the one SIGTERM that we send, and not twice.
             pass_fds=[lock.fileno()], process_group=0,
@@ -159,6 +172,7 @@ class _Pool:
                 continue
             self.running.remove(one)
             self.free.append(one.share)
+            self.asked = 0.0
             now = round(time.time(), 3)
             launches.ended(self.study.directory, one.row, now, code)
             one.log.close()

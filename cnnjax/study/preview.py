@@ -32,10 +32,11 @@ SLOW = 1e10
 
 @dataclass(frozen=True)
 class Measured:
-    """What a short run of the base showed: seconds before the first step, of an image, of an
-    evaluation after the first, and of everything else."""
+    """What a short run of the base showed: seconds before the first step, those of them that went
+    into compiling, of an image, of an evaluation after the first, and of everything else."""
 
     ready: float
+    compiling: float
     image: float
     evaluation: float
     rest: float
@@ -67,7 +68,9 @@ def preview(
     base = next(c for c in study.runs if c.arm == study.base)
     found = measured(json.loads(files[base.short]), study.arm(study.base), slots[0])
     each = {a.name: _seconds(a, study, base, files, found) for a in study.arms}
-    total = sum(each[c.arm] for c in todo) / len(slots)
+    # The seeds of an arm compile once.
+    again = len(todo) - len({c.arm for c in todo})
+    total = (sum(each[c.arm] for c in todo) - again * found.compiling) / len(slots)
     arms = [{**row, "seconds": round(each[row["name"]], 1)} for row in answer["arms"]]
     how = (
         f"{found.steps} training steps of '{study.base}' in a process like those of the study;"
@@ -145,7 +148,8 @@ def _watch(folder: Path, content: Mapping[str, Any], share: Share, batch: int) -
     evaluation = evaluations[-1] if evaluations else 0.0
     steps = trained[-1]["step"]
     rest = max(0.0, total - ready - steps * batch / speed - evaluation * len(evaluations))
-    return Measured(ready, 1 / speed, evaluation, rest, steps)
+    compiling = sum(r["seconds"] for r in rows if r["event"] == "compile")
+    return Measured(ready, compiling, 1 / speed, evaluation, rest, steps)
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

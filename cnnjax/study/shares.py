@@ -43,11 +43,13 @@ class Share:
 def shares(processes: int | None, runs: int) -> list[Share]:
     """One share for each process that runs at a time.
 
-    By default one process for each accelerator or, on a CPU, for each core, but no more than there
-    are runs. Two on one core each do more than one on two, as long as networks are small.
+    By default one process for each NVIDIA device or, on a CPU, for each core, but no more than
+    there are runs; one in all on another accelerator. Two on one core each do more than one on two,
+    as long as networks are small.
     """
     devices, own = accelerators(), cores()
-    count = processes or min(len(devices) or len(own), max(1, runs))
+    room = len(devices) or (1 if _exclusive() else len(own))
+    count = processes or min(room, max(1, runs))
     if count < 1:
         raise SpecError(f"--processes {processes}: expected at least 1.")
     pinned: list[tuple[int, ...]] = [()] * count
@@ -71,6 +73,13 @@ def cores() -> list[int]:
     if sys.platform == "linux":
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
+
+
+def _exclusive() -> bool:
+    """Whether JAX has an accelerator that one process at a time takes as a whole."""
+    names = {(d.name or "").lower() for d in importlib.metadata.distributions()}
+    on_cpu = os.environ.get("JAX_PLATFORMS", "") == "cpu"
+    return not on_cpu and any(n in ("libtpu", "jax-metal") or "rocm" in n for n in names)
 
 
 def accelerators() -> list[str]:

@@ -43,7 +43,8 @@ class RunLog:
         if path.exists():
             _same_run(self.directory, json.loads(path.read_text()), spec)
             return True
-        if self.directory.is_dir() and any(self.directory.iterdir()):
+        # A .tmp is what a process that was killed at its first file has left.
+        if self.directory.is_dir() and any(p.suffix != ".tmp" for p in self.directory.iterdir()):
             raise RunError(
                 f"{self.directory}: is not empty and holds no spec.json, so it is no run directory."
                 " Give a new one with --out DIR."
