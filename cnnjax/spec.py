@@ -179,7 +179,8 @@ def _read(path: Path, where: str) -> tuple[dict[str, Any], str]:
         text = path.read_text()
     except FileNotFoundError:
         near = [p.name for p in path.parent.glob("*") if p.suffix in (".py", ".json")]
-        known = shipped.experiments() if path.suffix == "" and path.parent == Path() else near
+        named = path.suffix == "" and (path.parent == Path() or not path.parent.is_dir())
+        known = shipped.experiments() if named else near
         label = "Files there" if known is near else "Shipped experiments"
         hint = f" {did_you_mean(path.name, known, label=label)}" if known else ""
         raise SpecError(f"{where}: no such experiment file.{hint}") from None

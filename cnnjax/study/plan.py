@@ -34,6 +34,10 @@ def planned(
     seeds: int | None = None,
 ) -> Plan:
     """`plan` in a process of its own. Raises what it raises."""
+    if isinstance(source, str | Path) and (Path(source) / "study.json").is_file():
+        raise SpecError(
+            f"{source}: is a study directory. Give its experiment file, and --out {source}."
+        )
     found = spec.read(source)  # a file that is not there need not wait for another process
     where: Any = str(source) if isinstance(source, str | Path) else dataclasses.asdict(found)
     try:
