@@ -28,8 +28,16 @@ lint: $(STAMP)
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
 
-bench: $(STAMP)
-	for file in tests/benchmarks/*.py; do $(PYTHON) $$file || exit 1; done
+# The peers have an environment of their own: torch and torchvision fit together on Python 3.11.
+PEERS := .peers/bin/python
+bench: $(STAMP) $(PEERS)
+	for name in lowerings overhead study_processes neocognitron_shifts; do \
+	  $(PYTHON) tests/benchmarks/$$name.py || exit 1; done
+	$(PYTHON) tests/benchmarks/side_by_side.py --peer $(PEERS) --plain
+
+$(PEERS):
+	python3.11 -m venv .peers
+	$(PEERS) -m pip install --quiet torch==2.14.1 torchvision==0.29.1 timm
 
 # Packages of Debian or Ubuntu, as root or through sudo.
 APT = $(if $(filter 0,$(shell id -u)),,sudo )apt-get
