@@ -146,10 +146,11 @@ def ablate(
 ) -> "Study":
     """Run every arm of an experiment's `ablation` with every seed, and return the study.
 
-    Each run is an ordinary `cnnjax train` in a process of its own; `processes` go at once, by
-    default one for each core or accelerator. What is finished is skipped, what was stopped goes on,
-    what failed is tried again with `retry`. `out` is the study directory. `launcher="slurm"`
-    submits job arrays, `slurm` being further options of sbatch; "print" prints the commands.
+    `source` is read as by `load`; a study directory goes on as it stands. Each run is an ordinary
+    `cnnjax train` in a process of its own; `processes` go at once, by default one for each core or
+    accelerator. What is finished is skipped, what was stopped goes on, what failed is tried again
+    with `retry`. `out` is the study directory. `launcher="slurm"` submits job arrays, `slurm` being
+    further options of sbatch; "print" prints the commands.
     """
     from cnnjax.study.ablate import ablate
 

@@ -34,23 +34,38 @@ def ablate(
 ) -> Study:
     """Run every arm of an experiment's `ablation` with every seed, and return the study.
 
-    What is finished is skipped, what was stopped goes on, what is broken is tried again with
-    `retry`. `out` is the study directory, by default studies/<experiment>-<8 digits>. `processes`
-    run at once. `launcher="slurm"` submits a job array with `slurm` as further options of sbatch;
-    "print" prints the commands. Neither waits for the runs. Raises SpecError and DataError before
-    anything runs, RunError where a run failed, once all others are done.
+    A study directory in place of an experiment goes on as it stands. What is finished is skipped,
+    what was stopped goes on, what is broken is tried again with `retry`. `out` is the study
+    directory, by default studies/<experiment>-<8 digits>. `processes` run at once.
+    `launcher="slurm"` submits a job array with `slurm` as further options of sbatch; "print" prints
+    the commands; neither waits for the runs. Raises SpecError and DataError before anything runs,
+    RunError where a run failed, once all others are done.
     """
     if launcher not in LAUNCHERS:
         hint = did_you_mean(launcher, LAUNCHERS, label="Launchers")
         raise SpecError(f"launcher: unknown name {launcher!r}. {hint}")
     study = prepare(source, out=out, set=set, seeds=seeds, data_dir=data_dir)
-    broken, todo = left(study, retry)
     if launcher == "print":
-        print("\n".join(commands.lines(study, todo)))
+        print("\n".join(commands.lines(study, left(study, retry)[1])))
         return study
     if launcher == "slurm":
-        slurm_jobs.submit(study, todo, slurm)
+        slurm_jobs.submit(study, left(study, retry)[1], slurm)
         return study
+    return finish(study, processes=processes, retry=retry, progress=progress)
+
+
+def finish(
+    study: Study,
+    *,
+    processes: int | None = None,
+    retry: bool = False,
+    progress: bool | None = None,
+) -> Study:
+    """Train what of a study is not finished, here and now.
+
+    Raises RunError where a run failed or has failed before, once all others are done.
+    """
+    broken, todo = left(study, retry)
     shown = sys.stderr.isatty() if progress is None else progress
     reporter = Terminal() if shown else Silent()
     reporter.begin(study, len(todo))
@@ -77,8 +92,11 @@ def prepare(
 ) -> Study:
     """Check every arm and write the study's record and experiment files; nothing is trained.
 
-    Raises RunError where `out` holds another study.
+    A study directory is taken as it stands. Raises RunError where `out` holds another study.
     """
+    changed = [*set] or seeds is not None or out is not None or data_dir is not None
+    if isinstance(source, str | Path) and (Path(source) / "study.json").is_file() and not changed:
+        return Study.read(source)
     study, files = planned_study(source, out=out, set=set, seeds=seeds, data_dir=data_dir)
     study.write()
     for cell in study.runs:

@@ -36,7 +36,8 @@ def planned(
     """`plan` in a process of its own. Raises what it raises."""
     if isinstance(source, str | Path) and (Path(source) / "study.json").is_file():
         raise SpecError(
-            f"{source}: is a study directory. Give its experiment file, and --out {source}."
+            f"{source}: is a study directory, which can be gone on with, not changed or shown in a"
+            f" dry run. For that give its experiment file, and --out {source}."
         )
     found = spec.read(source)  # a file that is not there need not wait for another process
     where: Any = str(source) if isinstance(source, str | Path) else dataclasses.asdict(found)
