@@ -114,7 +114,7 @@ OVERLAPPING_POOLING = Claim(
                 "schedule": adamw(600),
             },
             {"apart": {}, "overlapping": {"model.stages": _pooled((8, 16, 32), 3)}},
-            seeds=10,
+            seeds=8,
         ),
         "cluster": Setting(
             "The paper's network; maps of windows of 2 are one pixel larger.",

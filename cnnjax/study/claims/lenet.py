@@ -72,7 +72,7 @@ CONNECTION_TABLE = Claim(
                 "schedule": adamw(800, 3e-3),
             },
             {"full": {}, "table": {"model.connections": "table"}},
-            seeds=8,
+            seeds=6,
         ),
         "gpu": Setting(
             "All of Fashion-MNIST for 20 passes.",
@@ -115,7 +115,7 @@ TRAINABLE_SUBSAMPLING = Claim(
                 "schedule": adamw(800, 3e-3),
             },
             _POOLS,
-            seeds=6,
+            seeds=5,
         ),
         "cluster": Setting(
             "AlexNet on ImageNet at 128 pixels; without the trainable sum, which it does not have.",
