@@ -3,7 +3,7 @@
     cnnjax data prepare fashion_mnist
     cnnjax train experiments/lenet5_fashion_mnist.py
 
-Measured: 90.89 % test accuracy (n = 1), seed 0, on a CPU.
+Measured: 90.57 % test accuracy (sd 0.29, n = 3), seeds 0 to 2, on a CPU.
 """
 
 model = {"name": "lenet5", "variant": "modern", "activation": "relu", "pool": "max"}

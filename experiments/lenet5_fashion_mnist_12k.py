@@ -2,7 +2,7 @@
 
     cnnjax train experiments/lenet5_fashion_mnist_12k.py
 
-Measured: 88.50 % test accuracy (n = 1), seed 0, on a CPU.
+Measured: 88.38 % test accuracy (sd 0.20, n = 3), seeds 0 to 2, on a CPU.
 """
 
 model = {"name": "lenet5", "variant": "modern", "activation": "relu", "pool": "max"}

@@ -6,7 +6,7 @@ equation 9. The paper trains with a second-order method; plain momentum stands i
     cnnjax data prepare fashion_mnist
     cnnjax train experiments/lenet5_paper_fashion_mnist.py
 
-Measured: 89.51 % test accuracy (n = 1), seed 0, on a CPU.
+Measured: 89.38 % test accuracy (sd 0.17, n = 3), seeds 0 to 2, on a CPU.
 """
 
 model = {"name": "lenet5", "variant": "paper"}

@@ -3,7 +3,7 @@
     cnnjax data prepare fashion_mnist
     cnnjax train experiments/linear_fashion_mnist.py
 
-Measured: 84.47 % test accuracy (sd 0.08, n = 2), seeds 0 to 1, on a CPU.
+Measured: 84.48 % test accuracy (sd 0.06, n = 3), seeds 0 to 2, on a CPU.
 """
 
 model = {"name": "linear"}

@@ -5,7 +5,7 @@ The sizes are those of LeCun et al. 1998, section III.C.4; the rectifiers are to
     cnnjax data prepare fashion_mnist
     cnnjax train experiments/mlp_fashion_mnist.py
 
-Measured: 89.19 % test accuracy (sd 0.13, n = 2), seeds 0 to 1, on a CPU.
+Measured: 89.26 % test accuracy (sd 0.15, n = 3), seeds 0 to 2, on a CPU.
 """
 
 model = {"name": "mlp", "hidden": [300, 100]}

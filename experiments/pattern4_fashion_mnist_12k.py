@@ -3,7 +3,7 @@
     cnnjax train experiments/pattern4_fashion_mnist_12k.py
 
 105,866 parameters.
-Not run.
+Measured: 88.65 % test accuracy (n = 1), seed 0, on a CPU.
 """
 
 model = {"name": "convnet", "stages": [[16, "pool"], [32, "pool"]], "dense": [64]}

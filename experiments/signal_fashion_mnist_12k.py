@@ -2,7 +2,7 @@
 
     cnnjax train experiments/signal_fashion_mnist_12k.py
 
-Not run.
+Measured: 87.80 % test accuracy (n = 1), seed 0, on a CPU.
 """
 
 model = {
