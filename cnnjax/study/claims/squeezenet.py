@@ -5,10 +5,11 @@ from cnnjax.study.claims.measures import FinalError
 from cnnjax.study.claims.settings import adamw, cifar10, fashion_12k, imagenet
 
 IANDOLA = "Iandola et al. 2016 (arXiv:1602.07360)"
-# Version 1.1 pools early: 28x28 becomes 13x13, 6x6, 3x3 and 1x1.
+# Version 1.1 pools early: 28x28 becomes 13x13, 6x6, 3x3 and 1x1. Without batch norm most of the
+# rectified class maps die within 800 steps (63 % test error); with it 44 % are left after 400.
 SMALL = {
     "name": "squeezenet", "version": "1.1", "stem": "imagenet", "width": 0.25, "dropout": 0.0,
-    "initializer": "he_normal",
+    "initializer": "he_normal", "norm": "batch",
 }  # fmt: skip
 CIFAR = {"name": "squeezenet", "norm": "batch"}
 LINEAR = {
@@ -37,7 +38,7 @@ BYPASS = Claim(
     ),
     settings={
         "cpu": Setting(
-            "SqueezeNet 1.1 a quarter as wide.",
+            "SqueezeNet 1.1 a quarter as wide, with batch norm.",
             {"model": SMALL, "dataset": fashion_12k(), "schedule": adamw(800)},
             _BYPASSES,
             seeds=5,
@@ -76,7 +77,8 @@ SQUEEZE_RATIO = Claim(
     ),
     settings={
         "cpu": Setting(
-            "SqueezeNet 1.1 a quarter as wide; top-1 error, of which the paper gives the top-5.",
+            "SqueezeNet 1.1 a quarter as wide, with batch norm; top-1 error, where the paper gives"
+            " the top-5.",
             {"model": SMALL, "dataset": fashion_12k(), "schedule": adamw(800)},
             _RATIOS,
             seeds=4,
