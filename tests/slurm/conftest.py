@@ -6,10 +6,13 @@ import secrets
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from cnnjax.study.pool import WORKER
 
 CONF = """\
 ClusterName=local
@@ -74,6 +77,10 @@ class Cluster:
     def stop(self) -> None:
         """Ends what was started, whatever state it is in."""
         self.client("scancel", "--full", "--user", getpass.getuser(), check=False)
+        # What a job still has to say at its end it says to the controller.
+        end = time.monotonic() + 60
+        while self.client("squeue", "-h", check=False).strip() and time.monotonic() < end:
+            time.sleep(0.5)
         for daemon in reversed(self.daemons):
             daemon.terminate()
         for daemon in self.daemons:
@@ -93,9 +100,11 @@ class Cluster:
         with (self.folder / f"{command[0]}.out").open("wb") as out:
             path = shutil.which(command[0], path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
             assert path, f"{command[0]} is not installed: make test-slurm does that"
+            # They end with this process, however it ends.
+            worker = [sys.executable, "-I", str(WORKER), str(os.getpid()), ""]
             self.daemons.append(
                 subprocess.Popen(
-                    [path, *command[1:]], stdout=out, stderr=subprocess.STDOUT,
+                    [*worker, path, *command[1:]], stdout=out, stderr=subprocess.STDOUT,
                     env=self.environment, start_new_session=True,
                 )
             )  # fmt: skip

@@ -54,8 +54,13 @@ def test_a_requeued_array_goes_on_and_equals_runs_left_alone(cluster, tmp_path):
     cluster.client("scontrol", "requeue", f"{job}_0")
     wait_for(lambda: study.states()[cell] == "unfinished", "the first run did not stop")
     assert (study.path(cell) / "checkpoints").is_dir()
-    # A requeued job begins after two minutes; not here.
-    cluster.client("scontrol", "update", f"JobId={job}_0", "StartTime=now")
+
+    def begun_again():
+        # A requeued job waits for two minutes; not here.
+        cluster.client("scontrol", "update", f"JobId={job}_0", "StartTime=now", check=False)
+        return sessions(study, cell) == 2
+
+    wait_for(begun_again, "the first run did not go on")
     wait_for(lambda: all(map(study.finished, study.runs)), "the array did not end")
     assert [sessions(study, c) for c in study.runs] == [2, 1]
     rows = launches.read(out)
