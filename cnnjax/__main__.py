@@ -49,6 +49,19 @@ Json = Annotated[bool, Option("--json", help="Print JSON on stdout and nothing e
 DataDir = Annotated[
     str | None, Option("--data-dir", metavar="DIR", help="Where data sets are prepared.")
 ]
+ModelOrFile = Annotated[
+    str, Argument(metavar="MODEL_OR_FILE", help="A model's name, or an experiment.")
+]
+Either = Annotated[
+    list[str] | None,
+    Option(
+        "--set",
+        metavar="K=V",
+        help="depth=50 for a model's name, model.depth=50 for an experiment.",
+    ),
+]
+Size = Annotated[str | None, Option("--input", metavar="HxWxC", help="Image size, 28x28x1.")]
+Classes = Annotated[int | None, Option(min=1, help="Number of classes.")]
 RunDir = Annotated[Path, Argument(metavar="RUN", help="A run directory.")]
 
 
@@ -194,20 +207,10 @@ def predict(
 
 @app.command()
 def summary(
-    model: Annotated[
-        str, Argument(metavar="MODEL_OR_FILE", help="A model's name, or an experiment.")
-    ],
-    set_: Annotated[
-        list[str] | None,
-        Option(
-            "--set", metavar="K=V",
-            help="depth=50 for a model's name, model.depth=50 for an experiment.",
-        ),
-    ] = None,
-    input_: Annotated[
-        str | None, Option("--input", metavar="HxWxC", help="Image size, 28x28x1.")
-    ] = None,
-    classes: Annotated[int | None, Option(min=1, help="Number of classes.")] = None,
+    model: ModelOrFile,
+    set_: Either = None,
+    input_: Size = None,
+    classes: Classes = None,
     batch: Annotated[int, Option(min=1, help="Batch size for the memory of training.")] = 1,
     json: Json = False,
 ) -> None:  # fmt: skip
@@ -224,20 +227,10 @@ def summary(
 
 @app.command()
 def bench(
-    model: Annotated[
-        str, Argument(metavar="MODEL_OR_FILE", help="A model's name, or an experiment.")
-    ],
-    set_: Annotated[
-        list[str] | None,
-        Option(
-            "--set", metavar="K=V",
-            help="depth=50 for a model's name, model.depth=50 for an experiment.",
-        ),
-    ] = None,
-    input_: Annotated[
-        str | None, Option("--input", metavar="HxWxC", help="Image size, 28x28x1.")
-    ] = None,
-    classes: Annotated[int | None, Option(min=1, help="Number of classes.")] = None,
+    model: ModelOrFile,
+    set_: Either = None,
+    input_: Size = None,
+    classes: Classes = None,
     batch: Annotated[
         int | None, Option(min=1, help="Batch size; by default 128, or the experiment's.")
     ] = None,

@@ -138,19 +138,21 @@ def compile_seconds(parts: Parts) -> dict[str, float]:
              "jax_persistent_cache_min_compile_time_secs")  # fmt: skip
     before = {name: getattr(jax.config, name) for name in names}
     found = []
-    with tempfile.TemporaryDirectory() as directory:
-        for caching in (False, True, True):
-            for name, value in zip(names, (caching, directory, 0.0), strict=True):
-                jax.config.update(name, value)
-            compilation_cache.reset_cache()
-            jax.clear_caches()
-            start = time.perf_counter()
-            parts.compile(feed, state, inputs)
-            found.append(time.perf_counter() - start)
+    try:
+        with tempfile.TemporaryDirectory() as directory:
+            for caching in (False, True, True):  # without, to be kept, from what was kept
+                for name, value in zip(names, (caching, directory, 0.0), strict=True):
+                    jax.config.update(name, value)
+                compilation_cache.reset_cache()
+                jax.clear_caches()
+                start = time.perf_counter()
+                parts.compile(feed, state, inputs)
+                found.append(time.perf_counter() - start)
+    finally:
         for name, value in before.items():
             jax.config.update(name, value)
         compilation_cache.reset_cache()
-    feed.close()
+        feed.close()
     return {"compile_s": found[0], "cached_compile_s": found[2]}
 
 

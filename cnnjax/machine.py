@@ -14,11 +14,11 @@ from cnnjax.errors import SpecError, did_you_mean
 # Of glibc's malloc.h: large blocks from the heap and none given back, so that a step's buffers are
 # not mapped and cleared by the kernel anew each time; one arena, since threads would hold one each.
 _KEEP = {
-    -4: 0,
-    -1: -1,
-    -2: 256 << 20,
-    -8: 1,
-}  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD, M_ARENA_MAX
+    -4: 0,  # M_MMAP_MAX
+    -1: -1,  # M_TRIM_THRESHOLD
+    -2: 256 << 20,  # M_TOP_PAD
+    -8: 1,  # M_ARENA_MAX
+}
 
 
 def set_up(environ: MutableMapping[str, str] = os.environ) -> None:
@@ -26,8 +26,8 @@ def set_up(environ: MutableMapping[str, str] = os.environ) -> None:
 
     Programs go to JAX_COMPILATION_CACHE_DIR, by default `cnnjax/xla` in the user's cache directory;
     JAX_ENABLE_COMPILATION_CACHE=false turns that off. CNNJAX_MALLOC=keep lets the process keep the
-    memory it once had, which makes large networks on a CPU about twice as fast where page faults
-    are dear, at the price of never giving any back. SpecError for another value of it, or where the
+    memory it once had, which saves large networks on a CPU the page faults of each step, at the
+    price of never giving any back. SpecError for another value of it, or where the
     C library is not glibc.
     """
     environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_cache(environ) / "cnnjax" / "xla"))

@@ -9,7 +9,7 @@ ROOT = Path(cnnjax.__file__).parent
 # From the ground up; rooms on one floor do not see each other.
 FLOORS = [
     {"errors"},
-    {"schema", "shipped", "ops", "machine"},
+    {"schema", "shipped", "ops", "machine", "atomic"},
     {"spec"},
     {"layers", "data"},
     {"models", "graph"},

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnjax import spec
+from cnnjax import atomic, spec
 from cnnjax.errors import RunError, SpecError, did_you_mean
 from cnnjax.spec import Spec, differences
-from cnnjax.study import commands, launches, pool, shares
+from cnnjax.study import commands, pool, shares
 from cnnjax.study import slurm as slurm_jobs
 from cnnjax.study.arms import Arm
 from cnnjax.study.plan import Plan, planned
@@ -103,7 +103,7 @@ def prepare(
         path = study.spec_path(cell)
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists() or path.read_text() != files[cell.short]:
-            launches.write_atomically(path, files[cell.short])
+            atomic.write(path, files[cell.short])
     return study
 
 

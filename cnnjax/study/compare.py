@@ -114,7 +114,7 @@ def _flags(arm: Group, base: Group, measure: Measure) -> tuple[str, ...]:
 
 def _conditions(run: Run, measure: Measure) -> dict[str, Any]:
     """What two runs must share for their scores to be compared."""
-    skip = ("augment", "data_dir", "split", "batch_size")
+    skip = ("augment", "data_dir", "evaluations", "split", "batch_size")
     dataset = {k: v for k, v in run.spec["dataset"].items() if k not in skip}
     result = run.result or {}
     found = {

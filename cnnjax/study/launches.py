@@ -7,11 +7,12 @@ and stay so where whoever started it did not live to see its end.
 
 import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from cnnjax import atomic
 
 NAME = "launches.jsonl"
 # SIGINT, SIGTERM, as `cnnjax train` gives them and as the system does: stopped, to be continued.
@@ -51,7 +52,7 @@ def ended(directory: Path, row: Mapping[str, Any], when: float, exit_code: int) 
             if all(found.get(k) == row[k] for k in same):
                 found |= {"ended": when, "exit_code": exit_code}
                 break
-        write_atomically(directory / NAME, "".join(json.dumps(r) + "\n" for r in rows))
+        atomic.write(directory / NAME, "".join(json.dumps(r) + "\n" for r in rows))
 
 
 @contextmanager
@@ -61,10 +62,3 @@ def _alone(directory: Path) -> Iterator[None]:
     with (directory / "locks" / "launches.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace the whole file at once: a reader sees the old text or the new one."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    part.write_text(text)
-    part.replace(path)

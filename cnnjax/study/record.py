@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from cnnjax import atomic
 from cnnjax.errors import RunError
 from cnnjax.study import launches, locks
 from cnnjax.study.arms import Arm
@@ -74,9 +75,7 @@ class Study:
     def write(self) -> None:
         """Write study.json, the whole file at once."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        launches.write_atomically(
-            self.directory / "study.json", json.dumps(self.to_dict(), indent=2) + "\n"
-        )
+        atomic.write(self.directory / "study.json", json.dumps(self.to_dict(), indent=2) + "\n")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as study.json holds them."""

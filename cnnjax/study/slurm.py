@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cnnjax import atomic
 from cnnjax.errors import RunError, SpecError
 from cnnjax.study import launches
 from cnnjax.study.record import Cell, Study
@@ -56,7 +57,7 @@ def script(study: Study, todo: Sequence[Cell]) -> Path:
     for name in ("slurm", "logs", "locks"):
         (here / name).mkdir(parents=True, exist_ok=True)
     path = here / "slurm" / "array.sh"
-    launches.write_atomically(
+    atomic.write(
         path,
         _SCRIPT.format(
             last=min(len(todo), ARRAY) - 1,

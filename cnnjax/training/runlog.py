@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from cnnjax import atomic
 from cnnjax.errors import RunError
 from cnnjax.spec import Spec, differences
 
@@ -51,7 +52,7 @@ class RunLog:
             )
         if self.writes:
             self.directory.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, spec.to_json(**derived))
+            atomic.write(path, spec.to_json(**derived))
         return False
 
     def environment(self, **extra: Any) -> None:
@@ -60,7 +61,7 @@ class RunLog:
             return
         path = self.directory / "env.json"
         earlier = json.loads(path.read_text())["sessions"] if path.exists() else []
-        write_atomically(path, _json({"sessions": [*earlier, environment() | extra]}))
+        atomic.write(path, _json({"sessions": [*earlier, environment() | extra]}))
 
     def truncate(self, step: int) -> None:
         """Drop the rows of metrics.jsonl after `step`, and a last line cut short."""
@@ -68,7 +69,7 @@ class RunLog:
         if self.writes and path.exists():
             rows = path.read_text().splitlines(keepends=True)
             kept = [r for r in rows if r.endswith("\n") and json.loads(r)["step"] <= step]
-            write_atomically(path, "".join(kept))
+            atomic.write(path, "".join(kept))
 
     def metrics(self, **row: Any) -> None:
         """Append a row to metrics.jsonl: a pure function of spec and step."""
@@ -93,7 +94,7 @@ class RunLog:
     def result(self, result: Mapping[str, Any]) -> None:
         """Write result.json: the last file, which says that the run is finished."""
         if self.writes:
-            write_atomically(self.directory / "result.json", _json(result))
+            atomic.write(self.directory / "result.json", _json(result))
 
     def _append(self, name: str, row: Mapping[str, Any]) -> None:
         if self.writes:
@@ -173,13 +174,6 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     return [json.loads(r) for r in path.read_text().splitlines(keepends=True) if r.endswith("\n")]
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace the whole file at once: a reader sees the old text or the new one."""
-    part = path.with_name(path.name + ".tmp")
-    part.write_text(text)
-    part.replace(path)
 
 
 def _json(content: Any) -> str:

@@ -5,8 +5,8 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from cnnjax import atomic
 from cnnjax.errors import RunError, SpecError, did_you_mean
-from cnnjax.study import launches
 from cnnjax.study.ablate import ablate
 from cnnjax.study.claims import CLAIMS
 from cnnjax.study.claims.claim import TIERS, Claim, Tier
@@ -100,4 +100,4 @@ def _keep_compiled(out: Path) -> None:
 def write(verdict: Verdict, directory: Path) -> None:
     """Write verdict.json into the study directory."""
     text = json.dumps(verdict.to_dict(), indent=2) + "\n"
-    launches.write_atomically(directory / VERDICT, text)
+    atomic.write(directory / VERDICT, text)

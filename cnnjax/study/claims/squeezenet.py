@@ -1,6 +1,6 @@
 """Claims of Iandola et al. 2016 (arXiv:1602.07360)."""
 
-from cnnjax.study.claims.claim import Claim, Contrast, Setting
+from cnnjax.study.claims.claim import Arms, Claim, Contrast, Setting, Tier
 from cnnjax.study.claims.measures import FinalError
 from cnnjax.study.claims.settings import adamw, cifar10, fashion_12k, imagenet
 
@@ -17,6 +17,30 @@ LINEAR = {
     "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 2e-4},
     "learning_rate": {"name": "polynomial", "value": 0.04},
 }
+
+
+def _full_size(arms: Arms) -> dict[Tier, Setting]:
+    """The settings of the larger tiers, which differ in their arms alone."""
+    return {
+        "gpu": Setting(
+            "SqueezeNet 1.0 with batch norm, on CIFAR-10.",
+            {"model": CIFAR, "dataset": cifar10(), "schedule": LINEAR},
+            arms,
+            seeds=5,
+        ),
+        "cluster": Setting(
+            "The paper's network, 68 passes in batches of 512.",
+            {
+                "model": {"name": "squeezenet"},
+                "dataset": imagenet(227, batch_size=512),
+                "schedule": LINEAR,
+            },
+            arms,
+            seeds=3,
+        ),
+    }
+
+
 _BYPASSES = {
     "none": {},
     "simple": {"model.bypass": "simple"},
@@ -43,22 +67,7 @@ BYPASS = Claim(
             _BYPASSES,
             seeds=5,
         ),
-        "gpu": Setting(
-            "SqueezeNet 1.0 with batch norm, on CIFAR-10.",
-            {"model": CIFAR, "dataset": cifar10(), "schedule": LINEAR},
-            _BYPASSES,
-            seeds=5,
-        ),
-        "cluster": Setting(
-            "The paper's network, 68 passes in batches of 512.",
-            {
-                "model": {"name": "squeezenet"},
-                "dataset": imagenet(227, batch_size=512),
-                "schedule": LINEAR,
-            },
-            _BYPASSES,
-            seeds=3,
-        ),
+        **_full_size(_BYPASSES),
     },
 )
 
@@ -83,21 +92,6 @@ SQUEEZE_RATIO = Claim(
             _RATIOS,
             seeds=4,
         ),
-        "gpu": Setting(
-            "SqueezeNet 1.0 with batch norm, on CIFAR-10.",
-            {"model": CIFAR, "dataset": cifar10(), "schedule": LINEAR},
-            _RATIOS,
-            seeds=5,
-        ),
-        "cluster": Setting(
-            "The paper's network, 68 passes in batches of 512.",
-            {
-                "model": {"name": "squeezenet"},
-                "dataset": imagenet(227, batch_size=512),
-                "schedule": LINEAR,
-            },
-            _RATIOS,
-            seeds=3,
-        ),
+        **_full_size(_RATIOS),
     },
 )  # fmt: skip
