@@ -1,5 +1,6 @@
 """Variables by shape alone or filled by NumPy: compiling `init` is what is slow."""
 
+import functools
 import math
 
 import jax
@@ -7,9 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 
 
+@functools.cache
+def _traced(module, shape):
+    """Shapes of the output and of every collection, captured features too, from one tracing."""
+    x = jax.ShapeDtypeStruct(shape, jnp.float32)
+    return jax.eval_shape(
+        lambda key, x: module.init_with_output(key, x, mutable=True), jax.random.key(0), x
+    )
+
+
 def abstract(module, shape):
     """Shapes of the variables of `module` on a batch of `shape`."""
-    return jax.eval_shape(module.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.float32))
+    variables = _traced(module, shape)[1]
+    return {name: part for name, part in variables.items() if name != "intermediates"}
 
 
 def count(tree):
@@ -24,33 +35,41 @@ def filled(module, shape, seed=0):
         name = path[-1].key
         if name == "kernel":
             scale = math.sqrt(2 / math.prod(leaf.shape[:-1]))
-            return jnp.asarray(rng.normal(0, scale, leaf.shape), jnp.float32)
-        return jnp.full(leaf.shape, {"bias": 0.1, "mean": 0.0}.get(name, 1.0))
+            drawn = rng.standard_normal(leaf.shape, np.float32) * np.float32(scale)
+        else:
+            drawn = np.full(leaf.shape, {"bias": 0.1, "mean": 0.0}.get(name, 1.0), np.float32)
+        return jnp.asarray(drawn)
 
     return jax.tree_util.tree_map_with_path(value, abstract(module, shape))
 
 
+def images(shape, seed=1):
+    """Normal noise, drawn without compiling."""
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape, np.float32))
+
+
+def captured(module, variables, x, **options):
+    """The logits and every captured feature by its name, from one compiled call."""
+    apply = jax.jit(lambda v, x: module.apply(v, x, mutable=["intermediates"], **options))
+    logits, state = jax.device_get(apply(variables, x))
+    parts = state["intermediates"].values()
+    return logits, {name: value[0] for part in parts for name, value in part.items()}
+
+
 def feature_shapes(module, shape):
     """Name -> shape of every captured feature of one image, without running the net."""
-    _, state = jax.eval_shape(
-        lambda v, x: module.apply(v, x, mutable=["intermediates"]),
-        abstract(module, shape),
-        jax.ShapeDtypeStruct(shape, jnp.float32),
-    )
-    parts = state["intermediates"]
-    return {name: value[0].shape[1:] for part in parts.values() for name, value in part.items()}
+    parts = _traced(module, shape)[1]["intermediates"].values()
+    return {name: value[0].shape[1:] for part in parts for name, value in part.items()}
 
 
 def logits_shape(module, shape):
-    x = jax.ShapeDtypeStruct(shape, jnp.float32)
-    return jax.eval_shape(module.apply, abstract(module, shape), x).shape
+    return _traced(module, shape)[0].shape
 
 
 def gradients(module, shape):
     """Gradient of the variance of the logits for each parameter, in evaluation mode."""
-    x = jax.random.normal(jax.random.key(1), shape)
+    x = images(shape)
     variables = filled(module, shape)
     rest = {k: v for k, v in variables.items() if k != "params"}
-    return jax.jit(jax.grad(lambda p: module.apply({"params": p, **rest}, x).var()))(
-        variables["params"]
-    )
+    gradient = jax.jit(jax.grad(lambda p: module.apply({"params": p, **rest}, x).var()))
+    return jax.device_get(gradient(variables["params"]))

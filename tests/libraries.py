@@ -26,10 +26,37 @@ def _fill_module():
 fill = _fill_module()
 
 
-def torch_state(key):
-    """The tensors of `goldens_dev.json`'s network `key`, in the order of its state dict."""
+def _normal(rng, shape, *scales):
+    """Draw in float64, scale and round once, in pieces that stay in the processor's cache."""
+    drawn, buffer = np.empty(shape, np.float32), np.empty(1 << 15)
+    flat = drawn.reshape(-1)
+    for start in range(0, flat.size, buffer.size):
+        piece = buffer[: flat.size - start]
+        rng.standard_normal(out=piece)
+        for scale in scales:
+            piece *= scale
+        flat[start : start + piece.size] = piece
+    return drawn
+
+
+# The same bytes in a third of the time: VGG-16 has 138 million of them.
+fill._normal = lambda name, shape, scale: _normal(fill.rng_for(name), shape, scale)
+
+
+def torch_state(key, drawn=None):
+    """The tensors of `goldens_dev.json`'s network `key`, in the order of its state dict.
+
+    `drawn` keeps tensors by name, shape and gain, for networks that have some in common.
+    """
     entry = json.loads((GOLDENS / "goldens_dev.json").read_text())["models"][key]
-    return {n: fill.fill(n, shape, entry["gain"]) for n, shape, _ in entry["state"]}
+    drawn, gain = {} if drawn is None else drawn, entry["gain"]
+    state = {}
+    for name, shape, _ in entry["state"]:
+        known = name, tuple(shape), gain
+        if known not in drawn:
+            drawn[known] = fill.fill(*known)
+        state[name] = drawn[known]
+    return state
 
 
 def torch_logits(key, which="logits"):
@@ -49,16 +76,21 @@ def _keras_fill(path, shape, gain):
     leaf = path.rpartition("/")[2]
     if len(shape) >= 2:
         fan_in = math.prod(shape[:2] if leaf == "depthwise_kernel" else shape[:-1])
-        return (rng.standard_normal(shape) * gain * np.sqrt(2 / fan_in)).astype(np.float32)
+        return _normal(rng, shape, gain, np.sqrt(2 / fan_in))
     if leaf in ("gamma", "moving_variance"):
         return rng.uniform(0.5, 1.5, shape).astype(np.float32)
-    return (0.1 * rng.standard_normal(shape)).astype(np.float32)
+    return _normal(rng, shape, 0.1)
 
 
 def run(layout, model, state, size):
     """Logits and auxiliary logits of the two reference images, in the precision that JAX has."""
+    return logits_of(model, weights.load(layout, model, state), size)
+
+
+def logits_of(model, variables, size):
+    """`run` with the tensors loaded already."""
     dtype = np.float64 if jax.config.jax_enable_x64 else np.float32
-    variables = jax.tree.map(lambda a: np.asarray(a, dtype), weights.load(layout, model, state))
+    variables = jax.tree.map(lambda a: np.asarray(a, dtype), variables)
     images = fill.model_input(size, size).transpose(0, 2, 3, 1).astype(dtype)
     apply = jax.jit(lambda v, x: build(model).apply(v, x, mutable=["auxiliary"]))
     logits, rest = apply(variables, images)

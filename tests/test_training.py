@@ -1,6 +1,7 @@
 """The step, the evaluation and the loop against definitions."""
 
 import csv
+import itertools
 import logging
 import subprocess
 import sys
@@ -45,18 +46,31 @@ def experiment(*overrides, **options):
     return training.resolve(training.load(EXPERIMENT, overrides=overrides), **options)
 
 
-def few_steps(x, devices, steps=5):
-    """The state after a few steps, and each step's totals."""
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """The experiment as it stands, trained on one device, with events for TensorBoard."""
+    out = tmp_path_factory.mktemp("plain") / "run"
+    return cnnjax.train(EXPERIMENT, out=out, devices=one_device(), tensorboard=True)
+
+
+def states(x, devices):
+    """The state before each step and the totals of the step that led to it, without end."""
     parts = Parts.of(x, data_mesh(devices))
-    state = parts.state()
+    state, totals = parts.state(), None
     feed = parts.feed(0, 0)
     step = jax.jit(parts.step(feed))
-    rows = []
-    for i in range(steps):
-        state, totals = step(state, *feed.inputs(i))
-        rows.append(jax.device_get(totals))
-    feed.close()
-    return state, rows
+    try:
+        for i in itertools.count():
+            yield state, totals
+            state, totals = step(state, *feed.inputs(i))
+    finally:
+        feed.close()
+
+
+def few_steps(x, devices, steps=5):
+    """The state after a few steps, and each step's totals."""
+    found = list(itertools.islice(states(x, devices), steps + 1))
+    return found[-1][0], [jax.device_get(totals) for _, totals in found[1:]]
 
 
 def assert_trees_close(a, b, **tolerance):
@@ -134,21 +148,18 @@ def test_a_stretch_of_steps_is_the_same_steps(monkeypatch):
     assert int(totals.n) == int(rows[-1].n) == 4 * 32
 
 
-def test_streamed_batches_train_as_resident_ones_do(monkeypatch, tmp_path):
-    results = []
-    for fits in (True, False):
-        monkeypatch.setattr(data, "fits", lambda split, answer=fits: answer)
-        run = cnnjax.train(EXPERIMENT, out=tmp_path / str(fits), devices=one_device())
-        results.append((run.result, [r["loss"] for r in run.metrics]))
-    assert results[0][0] == results[1][0]
-    np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-6)
+def test_streamed_batches_train_as_resident_ones_do(plain, monkeypatch, tmp_path):
+    monkeypatch.setattr(data, "fits", lambda split: False)
+    run = cnnjax.train(EXPERIMENT, out=tmp_path / "run", devices=one_device())
+    assert run.result == plain.result
+    losses = [[r["loss"] for r in found.metrics] for found in (run, plain)]
+    np.testing.assert_allclose(*losses, rtol=1e-6)
 
 
 def test_ema_is_its_recurrence():
     x = experiment("schedule.ema=0.75")
     average = None
-    for steps in (0, 1, 2, 3):
-        state, _ = few_steps(x, one_device(), steps)
+    for state, _ in itertools.islice(states(x, one_device()), 4):
         params = jax.device_get(state.params)
         average = (
             params if average is None
@@ -160,10 +171,9 @@ def test_ema_is_its_recurrence():
 
 def test_batch_statistics_move_in_training_alone():
     x = experiment()
-    state, _ = few_steps(x, one_device(), 1)
-    before = few_steps(x, one_device(), 0)[0].batch_stats
-    assert any((a != b).any() for a, b in zip(
-        jax.tree.leaves(before), jax.tree.leaves(state.batch_stats), strict=True))  # fmt: skip
+    (start, _), (state, _) = itertools.islice(states(x, one_device()), 2)
+    before, after = (jax.tree.leaves(jax.device_get(s.batch_stats)) for s in (start, state))
+    assert any((a != b).any() for a, b in zip(before, after, strict=True))
     parts = Parts.of(x, data_mesh(one_device()))
     kept = jax.device_get(state.batch_stats)
     parts.evaluator("test")(state.variables())
@@ -229,12 +239,11 @@ def test_a_loss_that_is_not_finite_says_step_checkpoint_and_batch(tmp_path):
     assert training.Run(tmp_path / "run").result is None
 
 
-def test_bfloat16_trains_with_float32_parameters(tmp_path):
+def test_bfloat16_trains_with_float32_parameters(plain, tmp_path):
     run = cnnjax.train(
         EXPERIMENT, set=["schedule.dtype=bfloat16"], out=tmp_path / "run", devices=one_device()
     )
     assert {str(a.dtype) for a in jax.tree.leaves(run.variables)} == {"float32"}
-    plain = cnnjax.train(EXPERIMENT, out=tmp_path / "plain", devices=one_device())
     assert run.result["loss"] != plain.result["loss"]
     assert abs(run.result["top1"] - plain.result["top1"]) < 0.05
 
@@ -297,7 +306,7 @@ def test_ones_own_module_and_arrays_train_and_are_recorded(tmp_path):
 
     spec = {
         "dataset": {"batch_size": 16},
-        "schedule": {**EXPERIMENT["schedule"], "steps": 300},
+        "schedule": {**EXPERIMENT["schedule"], "steps": 300, "checkpoint_every": 300},
     }
     run = cnnjax.train(spec, model=Own(), data=arrays, out=tmp_path / "run", devices=one_device())
     assert run.result["top1"] == 1.0
@@ -310,27 +319,25 @@ def test_ones_own_module_and_arrays_train_and_are_recorded(tmp_path):
         _ = training.Run(tmp_path / "run", given_data=run.given_data).variables
 
 
-def test_per_class_counts_are_those_of_the_result(tmp_path):
-    run = cnnjax.train(EXPERIMENT, out=tmp_path / "run", devices=one_device())
-    with (run.path / "per_class.csv").open() as file:
+def test_per_class_counts_are_those_of_the_result(plain):
+    with (plain.path / "per_class.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert sum(int(r["n"]) for r in rows) == sum(int(r["predicted"]) for r in rows) == 360
     correct = sum(int(r["correct"]) for r in rows)
-    np.testing.assert_allclose(correct / 360, run.result["top1"])
+    np.testing.assert_allclose(correct / 360, plain.result["top1"])
 
 
-def test_tensorboard_reads_the_same_numbers(tmp_path):
+def test_tensorboard_reads_the_same_numbers(plain):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run = cnnjax.train(EXPERIMENT, out=tmp_path / "run", devices=one_device(), tensorboard=True)
-    events = EventAccumulator(str(run.path / "events"), size_guidance={"tensors": 0})
+    events = EventAccumulator(str(plain.path / "events"), size_guidance={"tensors": 0})
     events.Reload()
     written = {
         event.step: float(tensor)
         for event in events.Tensors("train/loss")
         for tensor in [np.asarray(event.tensor_proto.float_val or [0])[0]]
     }
-    expected = {r["step"]: r["loss"] for r in run.metrics if r["split"] == "train"}
+    expected = {r["step"]: r["loss"] for r in plain.metrics if r["split"] == "train"}
     assert written.keys() == expected.keys()
     np.testing.assert_allclose([written[s] for s in expected], list(expected.values()), rtol=1e-6)
 
@@ -346,7 +353,7 @@ run = cnnjax.train(t.EXPERIMENT, out=sys.argv[2])
 """
 
 
-def test_two_processes_train_as_one_does(tmp_path):
+def test_two_processes_train_as_one_does(plain, tmp_path):
     import os
     import socket
 
@@ -367,8 +374,7 @@ def test_two_processes_train_as_one_does(tmp_path):
     output = [p.communicate(timeout=240)[0] for p in both]
     assert [p.returncode for p in both] == [0, 0], output
     two = training.Run(tmp_path / "two")
-    one = cnnjax.train(EXPERIMENT, out=tmp_path / "one", devices=one_device())
-    assert two.result["n"] == one.result["n"] == 360
+    assert two.result["n"] == plain.result["n"] == 360
     np.testing.assert_allclose(
-        [r["loss"] for r in two.metrics], [r["loss"] for r in one.metrics], rtol=1e-3
+        [r["loss"] for r in two.metrics], [r["loss"] for r in plain.metrics], rtol=1e-3
     )
