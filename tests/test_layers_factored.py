@@ -2,13 +2,14 @@
 
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from filled import abstract, filled
 
-from cnnjax import layers, ops
+from cnnjax import ops
 from cnnjax.errors import ShapeError, SpecError
 from cnnjax.layers import Conv, ConvUnit, FactoredConv, SeparableConv
 from cnnjax.models.convnet import convnet
@@ -113,7 +114,7 @@ def test_inner_unit_stands_for_all_factors_but_the_last(factorization):
             found[context.module.name] = context.module.activation
         return call(*args, **kwargs)
 
-    with layers.nn.intercept_methods(note):
+    with nn.intercept_methods(note):
         jax.eval_shape(module.init, jax.random.key(0), X)
     *inner, last = found.values()
     assert set(inner) == {ops.identity}

@@ -2,12 +2,13 @@
 
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import libraries
 import numpy as np
 import pytest
-from filled import abstract, count, filled
+from filled import count, filled
 
 from cnnjax import layers, weights
 from cnnjax.errors import ShapeError, SpecError
@@ -40,24 +41,34 @@ def _kernels(block, shape, name):
             for path, leaf in named if leaf.ndim > 1}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("variant", "trunk", "head"),
-    [
-        ("paper", 23_834_568, 3_326_696),
-        ("torchvision", 23_834_568, 3_326_696),  # torchvision's own metadata: 27,161,264
-        ("keras", 23_817_352, 0),  # without gamma: 17,216 fewer
-    ],
-)
-def test_parameters_are_those_published(variant, trunk, head):
-    params = dict(libraries.traced("inception_v3", NATIVE, variant=variant)["params"])
-    assert count(params.pop("aux", {})) == head
-    assert count(params) == trunk
+@pytest.fixture(scope="module")
+def torchvision():
+    """The tensors of the reference network, and our variables loaded from them."""
+    state = libraries.torch_state(KEY)
+    return state, weights.load("torchvision", TORCHVISION, state)
 
 
-def test_keras_counts_its_running_statistics_too():
-    variables = libraries.traced("inception_v3", NATIVE, variant="keras")
-    _, _, keras = libraries.keras_network("inception_v3")
-    assert count(variables["params"]) + count(variables["batch_stats"]) == keras == 23_851_784
+@pytest.fixture(scope="module")
+def keras():
+    """Tensors and logits of the reference network, and our variables loaded from them."""
+    state, logits, _ = libraries.keras_network("inception_v3")
+    return state, logits, weights.load("keras", KERAS, state)
+
+
+def test_parameters_are_those_published(torchvision):
+    # torchvision's own metadata: 27,161,264.
+    for variables in (libraries.traced("inception_v3", NATIVE), torchvision[1]):
+        params = dict(variables["params"])
+        assert count(params.pop("aux")) == 3_326_696
+        assert count(params) == 23_834_568
+
+
+def test_keras_counts_its_running_statistics_too(keras):
+    variables = keras[2]
+    assert set(variables["params"]) == {"features", "classifier"}
+    assert count(variables["params"]) == 23_817_352  # without gamma: 17,216 fewer
+    shown = libraries.keras_entry("inception_v3")["count_params"]
+    assert count(variables["params"]) + count(variables["batch_stats"]) == shown == 23_851_784
 
 
 def test_maps_have_the_sizes_of_table_1():
@@ -71,8 +82,12 @@ def test_maps_have_the_sizes_of_table_1():
     }
 
 
+# The first rows of table 3; the sizes of the maps are the same with a block of each kind.
+EARLY = {"stem_conv": "7x7", "aux_norm": False, "blocks": [1, 1, 1]}
+
+
 def test_first_7x7_leaves_the_map_its_three_factors_leave():
-    maps = libraries.captured("inception_v3", NATIVE, stem_conv="7x7", aux_norm=False)
+    maps = libraries.captured("inception_v3", NATIVE, **EARLY)
     assert maps == libraries.captured("inception_v3", NATIVE)
 
 
@@ -82,7 +97,7 @@ def test_norm_of_the_auxiliary_layer_is_an_option():
         return libraries.traced("inception_v3", NATIVE, **options)["params"]["aux"]
 
     assert "norm" in head()["conv1"]
-    plain = head(stem_conv="7x7", aux_norm=False)["conv1"]
+    plain = head(**EARLY)["conv1"]
     assert set(plain) == {"conv"}
     assert plain["conv"]["bias"].shape == (768,)
 
@@ -116,8 +131,8 @@ def test_7x7_of_block_c_is_factored_as_named(branch7, kernels):
 
 @pytest.mark.parametrize("include", [True, False])
 def test_average_pooling_counts_the_zeros_around_the_map_or_not(include):
-    class Branch(layers.nn.Module):
-        @layers.nn.compact
+    class Branch(nn.Module):
+        @nn.compact
         def __call__(self, x):
             return _parts(count_include_pad=include, width=1 / 8).pooled(x, 8, False)
 
@@ -131,7 +146,8 @@ def test_average_pooling_counts_the_zeros_around_the_map_or_not(include):
 
 
 def test_fewer_or_more_blocks_keep_the_last_widths():
-    params = libraries.traced("inception_v3", NATIVE, blocks=[1, 5, 1])["params"]["features"]
+    found = libraries.traced("inception_v3", NATIVE, blocks=[1, 5, 1], aux_heads=0)
+    params = found["params"]["features"]
     assert params["inception_a1"]["pool_proj"]["conv"]["kernel"].shape[-1] == 64
     sevens = [params[f"inception_c{i}"]["reduce7x7"]["conv"]["kernel"].shape[-1]
               for i in range(1, 6)]  # fmt: skip
@@ -153,35 +169,34 @@ def test_windows_of_the_head_shrink_with_its_map(n, window):
     assert head["conv1"]["conv"]["kernel"].shape[:2] == (window, window)
 
 
+NARROW = {"input_shape": (28, 28, 1), "num_classes": 10, "blocks": (1, 1, 1), "width": 0.0625}
+
+
 @pytest.fixture(scope="module")
 def narrow():
-    """A narrow net's variables and a compiled (variables) -> (logits, auxiliary logits)."""
-    module = inception_v3(input_shape=(28, 28, 1), num_classes=10, blocks=(1, 1, 1), width=0.0625)
-    asked = jax.jit(lambda v: module.apply(v, IMAGES, mutable=["auxiliary"]))
-    return filled(module, IMAGES.shape), asked
+    """A narrow net and its variables."""
+    module = inception_v3(**NARROW)
+    return module, jax.device_get(filled(module, IMAGES.shape))
 
 
 def test_head_reads_the_last_map_of_the_blocks_c(narrow):
-    variables, asked = narrow
-    before = asked(variables)
+    module, variables = narrow
+    asked = jax.jit(lambda v: module.apply(v, IMAGES, mutable=["auxiliary"]))
+    before = jax.device_get(asked(variables))
     assert before[1]["auxiliary"]["aux"].shape == before[0].shape == (2, 10)
+    features = variables["params"]["features"]
     for block, moves in (("inception_c1", True), ("reduction_d", False)):
-        features = variables["params"]["features"]
-        params = {**variables["params"], "features": {
-            **features, block: jax.tree.map(lambda a: 1.5 * a, features[block])}}  # fmt: skip
-        after = asked({**variables, "params": params})
+        louder = jax.tree.map(lambda a: np.float32(1.5) * a, features[block])
+        params = {**variables["params"], "features": {**features, block: louder}}
+        after = jax.device_get(asked({**variables, "params": params}))
         assert not np.allclose(before[0], after[0])
         assert np.array_equal(before[1]["auxiliary"]["aux"], after[1]["auxiliary"]["aux"]) != moves
 
 
 def test_remat_wraps_every_block_and_keeps_their_names(narrow):
-    variables, _ = narrow
-    remat = inception_v3(
-        input_shape=(28, 28, 1), num_classes=10, blocks=(1, 1, 1), width=0.0625, remat=True
-    )
-    assert libraries.checkpoints(remat, variables, IMAGES) == 5
-    shapes = jax.tree.map(jnp.shape, dict(abstract(remat, IMAGES.shape)))
-    assert jax.tree.map(jnp.shape, variables) == shapes
+    blocks, shapes = libraries.checkpoints(inception_v3(**NARROW, remat=True), IMAGES)
+    assert blocks == 5
+    assert jax.tree.map(np.shape, narrow[1]) == jax.tree.map(np.shape, dict(shapes))
 
 
 def test_an_image_that_vanishes_names_the_layer():
@@ -194,26 +209,28 @@ def test_local_response_norm_has_no_place():
         inception_v3(norm="lrn")
 
 
-def test_logits_of_trunk_and_head_are_torchvisions():
-    state = libraries.torch_state(KEY)
-    logits, heads = libraries.run("torchvision", TORCHVISION, state, size=299)
+def test_logits_of_trunk_and_head_are_torchvisions(torchvision):
+    logits, heads = libraries.logits_of(TORCHVISION, torchvision[1], size=299)
     assert libraries.relative(logits, libraries.torch_logits(KEY)) < 2e-5
     assert libraries.relative(heads["aux"], libraries.torch_logits(KEY, "aux")) < 2e-5
 
 
-def test_logits_are_kerass():
-    state, logits, _ = libraries.keras_network("inception_v3")
-    ours, _ = libraries.run("keras", KERAS, state, size=96)
+def test_logits_are_kerass(keras):
+    _, logits, variables = keras
+    ours, _ = libraries.logits_of(KERAS, variables, size=96)
     assert libraries.relative(ours[:, :32], logits) < 2e-5
 
 
-@pytest.mark.parametrize("model", [TORCHVISION, KERAS], ids=["torchvision", "keras"])
-def test_tensors_come_back_bit_for_bit(model):
-    layout = model["variant"]
-    state = libraries.torch_state(KEY)
-    if layout == "keras":
-        state, _, _ = libraries.keras_network("inception_v3")
-    back = weights.save(layout, model, weights.load(layout, model, state))
-    assert (list(back) == list(state)) if layout == "torchvision" else (set(back) == set(state))
+def test_torchvisions_tensors_come_back_bit_for_bit_in_their_order(torchvision):
+    state, variables = torchvision
+    back = weights.save("torchvision", TORCHVISION, variables)
+    assert list(back) == list(state)
     assert all(back[name].tobytes() == state[name].tobytes() for name in state
                if not name.endswith("num_batches_tracked"))  # fmt: skip
+
+
+def test_kerass_tensors_come_back_bit_for_bit(keras):
+    state, _, variables = keras
+    back = weights.save("keras", KERAS, variables)
+    assert set(back) == set(state)
+    assert all(back[name].tobytes() == state[name].tobytes() for name in state)
