@@ -1,20 +1,24 @@
 """Variables by shape alone or filled by NumPy: compiling `init` is what is slow."""
 
-import functools
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+_TRACED = {}
 
-@functools.cache
+
 def _traced(module, shape):
     """Shapes of the output and of every collection, captured features too, from one tracing."""
-    x = jax.ShapeDtypeStruct(shape, jnp.float32)
-    return jax.eval_shape(
-        lambda key, x: module.init_with_output(key, x, mutable=True), jax.random.key(0), x
-    )
+    key = id(module), shape
+    if key not in _TRACED:
+        x = jax.ShapeDtypeStruct(shape, jnp.float32)
+        init = partial(module.init_with_output, mutable=True)
+        # With the module, since an id is its own only while it lives.
+        _TRACED[key] = jax.eval_shape(init, jax.random.key(0), x), module
+    return _TRACED[key][0]
 
 
 def abstract(module, shape):
@@ -48,12 +52,17 @@ def images(shape, seed=1):
     return jnp.asarray(np.random.default_rng(seed).standard_normal(shape, np.float32))
 
 
-def captured(module, variables, x, **options):
-    """The logits and every captured feature by its name, from one compiled call."""
-    apply = jax.jit(lambda v, x: module.apply(v, x, mutable=["intermediates"], **options))
-    logits, state = jax.device_get(apply(variables, x))
-    parts = state["intermediates"].values()
-    return logits, {name: value[0] for part in parts for name, value in part.items()}
+def captured(module, variables, x, *names, **options):
+    """The named features and "logits" of one compiled call, which drops what is not asked for."""
+
+    @jax.jit
+    def call(variables, x):
+        logits, state = module.apply(variables, x, mutable=["intermediates"], **options)
+        parts = [part.items() for part in state["intermediates"].values()]
+        found = {name: value[0] for part in parts for name, value in part} | {"logits": logits}
+        return {name: found[name] for name in names}
+
+    return jax.device_get(call(variables, x))
 
 
 def feature_shapes(module, shape):

@@ -63,9 +63,13 @@ def torch_logits(key, which="logits"):
     return np.load(GOLDENS / "goldens_dev.npz")[f"{key}/{which}_f64"]
 
 
+def keras_entry(name, file="keras_inception_xception.json"):
+    return json.loads((GOLDENS / file).read_text())["models"][name]
+
+
 def keras_network(name, file="keras_inception_xception.json"):
     """Tensors, logits (the first 32) and `count_params` of the network `name` in `file`."""
-    entry = json.loads((GOLDENS / file).read_text())["models"][name]
+    entry = keras_entry(name, file)
     state = {p: _keras_fill(p, shape, entry["gain"]) for p, shape in entry["state"]}
     return state, np.array(entry["logits"]), entry["count_params"]
 
@@ -122,10 +126,8 @@ def captured(name, input_shape, **options):
     return {name: value[0].shape[1:] for name, value in found.items() if isinstance(value, tuple)}
 
 
-def checkpoints(module, variables, images):
-    """How many rematerialised blocks the gradient of `module` has."""
-
-    def blocks(jaxpr):
-        return sum(eqn.primitive.name in ("checkpoint", "remat2") for eqn in jaxpr.eqns)
-
-    return blocks(jax.make_jaxpr(module.apply)(variables, images).jaxpr)
+def checkpoints(module, images):
+    """How many blocks of `module` are rematerialised, and the shapes of its variables."""
+    jaxpr, variables = jax.make_jaxpr(module.init, return_shape=True)(jax.random.key(0), images)
+    rematerialised = [eqn for eqn in jaxpr.eqns if eqn.primitive.name in ("checkpoint", "remat2")]
+    return len(rematerialised), variables

@@ -3,6 +3,7 @@ Recognition" (arXiv:1409.1556)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import flax.linen as nn
@@ -20,6 +21,8 @@ from cnnjax.layers import (
     Conv,
     Dense,
     Dropout,
+    FactoredConv,
+    Factorization,
     GlobalPool,
     Initializer,
     InitializerName,
@@ -72,6 +75,7 @@ class Stage(nn.Module):
 
     kernels: tuple[int, ...]
     width: int
+    factorization: Factorization
     norm: NormFactory
     lrn: bool
     pool: PoolName
@@ -81,14 +85,18 @@ class Stage(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], train: bool = False) -> Array:
         for i, kernel in enumerate(self.kernels, 1):
-            x = Conv(
-                self.width, kernel, padding=kernel // 2, kernel_init=self.kernel_init,
-                name=f"conv{i}",
-            )(x)  # fmt: skip
+            x = self._conv(kernel, name=f"conv{i}")(x)
             x = self.activation(self.norm(name=f"norm{i}")(x, train=train))
             if self.lrn:
                 x = LocalResponseNorm(name=f"lrn{i}")(x)
         return Pool(self.pool, 2, 2, name="pool")(x)
+
+    def _conv(self, kernel: int, name: str) -> nn.Module:
+        """A convolution, or the product of smaller ones that it is written as."""
+        unit = partial(Conv, kernel_init=self.kernel_init)
+        if kernel == 1 or self.factorization == "none":
+            return unit(self.width, kernel, padding=kernel // 2, name=name)
+        return FactoredConv(self.width, kernel, self.factorization, unit=unit, name=name)
 
 
 class Features(nn.Module):
@@ -96,6 +104,7 @@ class Features(nn.Module):
 
     stages: Stages
     widths: tuple[int, ...]
+    factorization: Factorization
     norm: NormFactory
     lrn: bool
     pools: tuple[PoolName, ...]
@@ -109,8 +118,8 @@ class Features(nn.Module):
         plan = zip(self.stages, self.widths, self.pools, strict=True)
         for i, (kernels, width, pool) in enumerate(plan, 1):
             x = block(
-                kernels, width, self.norm, self.lrn and i == 1, pool, self.activation,
-                self.kernel_init, name=f"stage{i}",
+                kernels, width, self.factorization, self.norm, self.lrn and i == 1, pool,
+                self.activation, self.kernel_init, name=f"stage{i}",
             )(x, train)  # fmt: skip
             x = capture(self, f"pool{i}", x)
         return x
@@ -157,6 +166,7 @@ def vgg(
     num_classes: Annotated[int, Ge(1)] = 1000,
     input_shape: tuple[int, ...] = (224, 224, 3),
     config: Config = "D",
+    factorization: Factorization = "none",
     variant: Literal["paper", "torchvision", "keras"] = "paper",
     norm: Literal["none", "batch", "group", "layer"] = "none",
     norm_momentum: Annotated[float, Ge(0), Lt(1)] | None = None,
@@ -187,7 +197,9 @@ def vgg(
     replaces the dense layers by global average pooling (Lin et al. 2013) and one linear layer.
     For small studies, `stages` replaces the configuration by kernel sizes of one's own, stage by
     stage ([[5], [5]] against [[3, 3], [3, 3]] is the comparison of section 2.3), with the first of
-    `widths`; `width` multiplies `widths` and `dense`.
+    `widths`; `width` multiplies `widths` and `dense`. `factorization` writes each window larger
+    than 1x1 as a product: "asymmetric" 1xn then nx1 (Szegedy et al. 2015, arXiv:1512.00567,
+    section 3.2), "depthwise" one window for each map and then 1x1 (Chollet 2016), "stack" 3x3.
 
     `stem`: "imagenet" is the paper's five halvings; "small" leaves the fifth pool out and has no
     adaptive pool, so that 28x28 ends at 1x1 and 32x32 at 2x2; "auto" takes "small" up to 64 pixels.
@@ -202,6 +214,7 @@ def vgg(
     features = Features(
         stages=plan,
         widths=tuple(scaled(w, width) for w in widths[: len(plan)]),
+        factorization=factorization,
         norm=norm_factory(norm, momentum=norm_momentum, eps=norm_eps),
         lrn=config == "A-LRN",
         pools=tuple("none" if small and i == 4 else pool for i in range(len(plan))),

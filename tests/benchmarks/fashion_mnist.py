@@ -1,9 +1,11 @@
-"""Test accuracy of the shipped experiments over seeds: the table in the README.
+"""Test accuracy of the shipped experiments over seeds: the tables in the README.
 
     cnnjax data prepare fashion_mnist --from DIR
     python tests/benchmarks/fashion_mnist.py [--seeds 3] [--out runs/fashion_mnist] [NAME ...]
+    python tests/benchmarks/fashion_mnist.py --zoo      # a narrow form of each family
 
-Finished runs in `--out` are read, the others trained. Every value is the last step's, on test.
+Finished runs in `--out` are read, the others trained. Every accuracy is the last step's, on test;
+images/s is the median over the windows of training, then over seeds.
 """
 
 import argparse
@@ -13,6 +15,7 @@ from pathlib import Path
 import cnnjax
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+ZOO = sorted(path.stem for path in EXPERIMENTS.glob("zoo_*.py"))
 NAMES = (
     "linear_fashion_mnist", "mlp_fashion_mnist", "lenet1_fashion_mnist",
     "lenet5_paper_fashion_mnist", "lenet5_fashion_mnist", "convnet_fashion_mnist",
@@ -23,13 +26,14 @@ NAMES = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", default=NAMES)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--zoo", action="store_true", help="the zoo, where no name is given")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("runs/fashion_mnist"))
     options = parser.parse_args()
-    print("| experiment | parameters | epochs | test top-1, mean ± sd | n |")
-    print("|---|---|---|---|---|")
-    for name in options.names:
+    print("| experiment | parameters | MACs | images/s | epochs | test top-1, mean ± sd | n |")
+    print("|---|---:|---:|---:|---:|---|---|")
+    for name in options.names or (ZOO if options.zoo else NAMES):
         runs = [
             cnnjax.train(
                 EXPERIMENTS / f"{name}.py", set=[f"schedule.seed={seed}"],
@@ -39,9 +43,11 @@ def main() -> None:
         ]  # fmt: skip
         top1 = [100 * run.result["top1"] for run in runs]
         spread = f" ± {statistics.stdev(top1):.2f}" if len(top1) > 1 else ""
-        parameters = runs[0].derived["cost"]["params"]["trainable"]
+        cost = runs[0].derived["cost"]
+        speed = statistics.median(run.timing[-1]["images_per_s"] for run in runs)
         print(
-            f"| `{name}` | {parameters:,} | {runs[0].spec.schedule['epochs']:g} |"
+            f"| `{name}` | {cost['params']['trainable']:,} | {cost['macs']:,} | {speed:,.0f} |"
+            f" {runs[0].spec.schedule['epochs']:g} |"
             f" {statistics.mean(top1):.2f}{spread} | {len(top1)} |",
             flush=True,
         )
