@@ -1,5 +1,6 @@
 # make demo   a virtual environment, the package, and a first network trained on bundled images
 # make test   the test suite;  make lint   style and types;  make bench   side by side with peers
+# make study  a study from nothing to a compiled table: STUDY=shortcut, into studies/shortcut
 # make test-browser, make test-latex   what reports look like in Chromium and on paper; they install
 #             Debian's chromium and TeX Live where these are missing
 # make test-slurm   a study on a SLURM of its own, which it installs where it is missing
@@ -7,6 +8,7 @@
 DEMO := lenet5_fashion_mnist_12k
 # Passed on to the demo, such as DEMO_SET="--set schedule.epochs=1".
 DEMO_SET :=
+STUDY := shortcut
 # Test processes; each compiles for itself.
 TEST_PROCESSES := 2
 
@@ -15,10 +17,16 @@ STAMP := .venv/.installed
 # The first Python that is new enough; pyenv follows .python-version by itself.
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 12))
 
-.PHONY: demo test lint bench test-browser test-latex test-slurm
+.PHONY: demo test lint bench study latex test-browser test-latex test-slurm
 
 demo: $(STAMP)
 	$(PYTHON) -m cnnjax train $(DEMO) $(DEMO_SET)
+
+# What was stopped goes on where it was; what is finished is not run again.
+study: $(STAMP) latex
+	$(PYTHON) -m cnnjax ablate $(STUDY) --out studies/$(STUDY)
+	$(PYTHON) -m cnnjax compare studies/$(STUDY)
+	cd studies/$(STUDY)/report && pdflatex -interaction=batchmode -halt-on-error table_page.tex
 
 test: $(STAMP)
 	$(PYTHON) -m pytest -n $(TEST_PROCESSES) --dist worksteal
@@ -49,10 +57,12 @@ test-browser: $(STAMP)
 	$(PYTHON) -c 'import playwright' 2>/dev/null || $(PYTHON) -m pip install --quiet playwright
 	$(PYTHON) -m pytest tests/browser
 
-test-latex: $(STAMP)
-	{ command -v pdflatex && command -v pdftotext && kpsewhich booktabs.sty lmodern.sty; } \
+latex:
+	@{ command -v pdflatex && command -v pdftotext && kpsewhich booktabs.sty lmodern.sty; } \
 	  >/dev/null 2>&1 \
 	  || { $(INSTALL) texlive-latex-base texlive-latex-recommended lmodern poppler-utils; }
+
+test-latex: $(STAMP) latex
 	$(PYTHON) -m pytest tests/latex
 
 test-slurm: $(STAMP)
