@@ -5,10 +5,10 @@ from cnnjax.study.claims.measures import FinalError
 from cnnjax.study.claims.settings import adamw, cifar10, fashion_12k, imagenet
 
 IANDOLA = "Iandola et al. 2016 (arXiv:1602.07360)"
-# Version 1.1 pools early: 28x28 becomes 13x13, 6x6, 3x3 and 1x1. Without batch norm most of the
-# rectified class maps die within 800 steps (63 % test error); with it 44 % are left after 400.
+# With the paper's stem 28x28 ends at 1x1, where the rectified class maps die: 32 to 62 % of test
+# images are misread after 800 steps. With the small stem it is 29 % after 400.
 SMALL = {
-    "name": "squeezenet", "version": "1.1", "stem": "imagenet", "width": 0.25, "dropout": 0.0,
+    "name": "squeezenet", "version": "1.1", "width": 0.25, "dropout": 0.0,
     "initializer": "he_normal", "norm": "batch",
 }  # fmt: skip
 CIFAR = {"name": "squeezenet", "norm": "batch"}
@@ -63,9 +63,9 @@ BYPASS = Claim(
     settings={
         "cpu": Setting(
             "SqueezeNet 1.1 a quarter as wide, with batch norm.",
-            {"model": SMALL, "dataset": fashion_12k(), "schedule": adamw(800)},
+            {"model": SMALL, "dataset": fashion_12k(), "schedule": adamw(400)},
             _BYPASSES,
-            seeds=5,
+            seeds=4,
         ),
         **_full_size(_BYPASSES),
     },
@@ -88,7 +88,7 @@ SQUEEZE_RATIO = Claim(
         "cpu": Setting(
             "SqueezeNet 1.1 a quarter as wide, with batch norm; top-1 error, where the paper gives"
             " the top-5.",
-            {"model": SMALL, "dataset": fashion_12k(), "schedule": adamw(800)},
+            {"model": SMALL, "dataset": fashion_12k(), "schedule": adamw(400)},
             _RATIOS,
             seeds=4,
         ),
