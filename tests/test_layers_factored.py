@@ -15,13 +15,18 @@ from cnnjax.layers import Conv, ConvUnit, FactoredConv, SeparableConv
 from cnnjax.models.convnet import convnet
 
 RNG = np.random.default_rng(0)
-X = jnp.asarray(RNG.normal(size=(2, 9, 8, 3)), jnp.float32)
+X = jnp.asarray(RNG.normal(size=(2, 9, 8, 3)).astype(np.float32))
 plain = partial(Conv, use_bias=False)
 
 
 def _filled(module, x=X):
     shapes = jax.eval_shape(module.init, jax.random.key(0), x)
-    return jax.tree.map(lambda s: jnp.asarray(RNG.normal(size=s.shape), jnp.float32), shapes)
+    return jax.tree.map(lambda s: RNG.normal(size=s.shape).astype(np.float32), shapes)
+
+
+def _applied(module, variables, x=X):
+    """The output, compiled as a whole."""
+    return np.asarray(jax.jit(module.apply)(variables, x))
 
 
 def _by_hand(x, window, features):
@@ -45,11 +50,11 @@ def test_separable_convolution_is_a_window_per_map_then_a_1x1(activation):
     for c in range(3):
         for m in range(2):
             window = np.asarray(own["depthwise"]["kernel"])[:, :, :, 2 * c + m][..., None]
-            maps.append(_by_hand(X[..., c : c + 1], window, 1))
+            maps.append(_by_hand(np.asarray(X)[..., c : c + 1], window, 1))
     between = np.asarray(activation(jnp.asarray(np.concatenate(maps, axis=-1))))
     expected = between @ np.asarray(own["pointwise"]["kernel"])[0, 0]
     expected = expected + np.asarray(own["pointwise"]["bias"])
-    np.testing.assert_allclose(module.apply(variables, X), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(_applied(module, variables), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("column_first", [False, True])
@@ -61,7 +66,7 @@ def test_linear_row_and_column_are_the_window_of_their_product(column_first):
     window = (np.einsum("hcm,wmf->hwcf", column, row) if column_first
               else np.einsum("wcm,hmf->hwcf", row, column))  # fmt: skip
     np.testing.assert_allclose(
-        module.apply(variables, X), _by_hand(X, window, 4), rtol=1e-4, atol=1e-4
+        _applied(module, variables), _by_hand(X, window, 4), rtol=1e-4, atol=1e-4
     )
 
 
@@ -74,7 +79,7 @@ def test_linear_stack_is_the_window_of_its_product_inside_the_map():
         for j in range(3):
             window[i : i + 3, j : j + 3] += np.einsum("cm,hwmf->hwcf", first[i, j], second)
     expected = _by_hand(X, window, 4)[:, 2:-2, 2:-2]
-    np.testing.assert_allclose(module.apply(variables, X), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(_applied(module, variables), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -150,15 +155,15 @@ def test_convnet_puts_the_activation_between_factors_where_asked(between):
         stages=((4,),), dense=(), factorization="asymmetric", norm="batch",
         factor_activation=between, input_shape=(8, 8, 1),
     )  # fmt: skip
-    x = jnp.asarray(RNG.normal(size=(1, 8, 8, 1)), jnp.float32)
-    variables = filled(module, x.shape)
+    x = np.abs(RNG.normal(size=(1, 8, 8, 1)).astype(np.float32))
+    variables = jax.device_get(filled(module, x.shape))
     stage = variables["params"]["features"]["stage1"]["conv1"]
     assert ("norm" in stage["row"]) == between
-    negated = jax.tree.map(lambda a: -jnp.abs(a), stage["row"]["conv"])
+    negated = jax.tree.map(lambda a: -np.abs(a), stage["row"]["conv"])
     zeroed = {**variables, "params": {**variables["params"], "features": {"stage1": {"conv1": {
         **stage, "row": {**stage["row"], "conv": negated}}}}}}  # fmt: skip
     # Behind a ReLU, nothing of a positive image passes a negative row.
-    bright, dark = (module.apply(zeroed, image) for image in (jnp.abs(x), 2 * jnp.abs(x)))
+    bright, dark = (_applied(module, zeroed, image) for image in (x, 2 * x))
     assert np.allclose(bright, dark) == between
 
 

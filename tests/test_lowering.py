@@ -30,7 +30,7 @@ CASES = {
 
 def arrays(*shapes, seed=0, dtype=np.float32):
     generator = np.random.default_rng(seed)
-    return [jnp.asarray(generator.standard_normal(s), dtype) for s in shapes]
+    return [jnp.asarray(generator.standard_normal(s).astype(dtype)) for s in shapes]
 
 
 def both(function, *args):
@@ -42,11 +42,9 @@ def both(function, *args):
 
 
 def agree(ours, theirs, tolerance=2e-5):
-    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        scale = max(1.0, float(jnp.max(jnp.abs(b)))) if b.size else 1.0
-        np.testing.assert_allclose(
-            np.asarray(a, np.float64), np.asarray(b, np.float64), rtol=0, atol=tolerance * scale
-        )
+    for a, b in zip(*map(jax.tree.leaves, jax.device_get((ours, theirs))), strict=True):
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.max(np.abs(b), initial=1.0))
 
 
 def convolve(stride, padding, dilation, groups):
@@ -59,9 +57,8 @@ def with_gradients(function):
     """The value and the gradients of a curved function of it, so that no cotangent is constant."""
 
     def result(*args):
-        return function(*args), jax.grad(
-            lambda *a: jnp.sum(jnp.sin(function(*a))), tuple(range(len(args)))
-        )(*args)
+        y, pull_back = jax.vjp(function, *args)
+        return y, pull_back(jnp.cos(y))  # the gradients of sum(sin(y))
 
     return result
 
@@ -81,26 +78,20 @@ def test_each_case_is_given_its_formulation(case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_values_and_gradients_are_those_of_the_plain_operation(case):
+def test_values_and_gradients_and_theirs_are_those_of_the_plain_operation(case):
     shape, kernel, *options = CASES[case]
-    agree(*both(with_gradients(convolve(*options)), *arrays(shape, kernel)))
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_gradients_of_gradients_are_those_of_the_plain_operation(case):
-    shape, kernel, *options = CASES[case]
-    function = convolve(*options)
+    first = with_gradients(convolve(*options))
 
     def norm_of_gradient(x, k):
-        gx, gk = jax.grad(lambda x, k: jnp.sum(jnp.sin(function(x, k))), (0, 1))(x, k)
-        return jnp.sum(jnp.square(gx)) + jnp.sum(jnp.square(gk))
+        y, gradients = first(x, k)
+        return sum(jnp.sum(jnp.square(g)) for g in gradients), (y, gradients)
 
     x, k = arrays(shape, kernel)
-    agree(*both(jax.grad(norm_of_gradient, (0, 1)), x, 0.3 * k))
+    agree(*both(jax.grad(norm_of_gradient, (0, 1), has_aux=True), x, 0.3 * k))
 
 
 # The same shapes every time: XLA:CPU itself aborts on a few of its own convolutions.
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(st.data())
 def test_random_convolutions_agree_with_the_plain_operation(data):
     rank = data.draw(st.integers(1, 3), "rank")
@@ -122,7 +113,7 @@ def test_random_convolutions_agree_with_the_plain_operation(data):
     agree(*both(with_gradients(function), *arrays(shape, kernel, seed=n)))
 
 
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=5, deadline=None, derandomize=True)
 @given(st.data())
 def test_random_max_pools_agree_with_the_plain_operation(data):
     rank = data.draw(st.integers(1, 3), "rank")
@@ -154,21 +145,20 @@ def network(x, k1, k2, k3):
 NETWORK = [(8, 9, 9, 2), (5, 5, 2, 32), (3, 3, 32, 6), (3, 3, 1, 6)]
 
 
+one_by_one = jax.jit(with_gradients(network))  # compiled once for the tests below
+
+
 def test_vmap_agrees_with_one_at_a_time():
     xs, *kernels = arrays((3, *NETWORK[0]), *NETWORK[1:])
-    single = jax.jit(with_gradients(network))
     mapped = jax.jit(jax.vmap(with_gradients(network), (0, None, None, None)))(xs, *kernels)
+    mapped = jax.device_get(mapped)
     for i in range(3):
-        agree(jax.tree.map(lambda a, i=i: a[i], mapped), single(xs[i], *kernels))
+        agree(jax.tree.map(lambda a, i=i: a[i], mapped), one_by_one(xs[i], *kernels))
 
 
 def test_recomputed_activations_give_the_same_gradients():
     args = arrays(*NETWORK)
-    agree(
-        jax.jit(with_gradients(jax.checkpoint(network)))(*args),
-        jax.jit(with_gradients(network))(*args),
-        1e-6,
-    )
+    agree(jax.jit(with_gradients(jax.checkpoint(network)))(*args), one_by_one(*args), 1e-6)
 
 
 def test_a_sharded_batch_gives_the_gradients_of_a_whole_one():
@@ -176,7 +166,7 @@ def test_a_sharded_batch_gives_the_gradients_of_a_whole_one():
     mesh = Mesh(np.asarray(jax.devices()), ("data",))
     rows, whole = (NamedSharding(mesh, PartitionSpec(*a)) for a in (("data",), ()))
     sharded = jax.jit(with_gradients(network), in_shardings=(rows, whole, whole, whole))
-    agree(sharded(*args), jax.jit(with_gradients(network))(*args))
+    agree(sharded(*args), one_by_one(*args))
 
 
 def test_bfloat16_stays_bfloat16_and_near_float32():
@@ -184,11 +174,9 @@ def test_bfloat16_stays_bfloat16_and_near_float32():
     coarse = [a.astype(jnp.bfloat16) for a in args]
     ours, theirs = both(with_gradients(network), *coarse)
     assert {a.dtype for a in jax.tree.leaves(ours)} == {jnp.dtype(jnp.bfloat16)}
-    exact = jax.jit(with_gradients(network))(*args)
-    for a, b, e in zip(*map(jax.tree.leaves, (ours, theirs, exact)), strict=True):
-        off = [
-            float(jnp.linalg.norm(jnp.ravel(v - e)) / jnp.linalg.norm(e.ravel())) for v in (a, b)
-        ]
+    found = (ours, theirs, one_by_one(*args))
+    for a, b, e in zip(*(map(np.float32, jax.tree.leaves(f)) for f in found), strict=True):
+        off = [np.linalg.norm(np.ravel(v - e)) / np.linalg.norm(e.ravel()) for v in (a, b)]
         assert off[0] < max(0.02, 1.5 * off[1])
 
 

@@ -1,9 +1,12 @@
 """linear, mlp, convnet and the LeNets against their papers' numbers and the shapes they promise."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from filled import captured, filled
 
 from cnnjax import ops
 from cnnjax.errors import ShapeError, SpecError
@@ -18,6 +21,22 @@ def shapes(model, shape=(28, 28, 1)):
     module = build(model, input_shape=shape)
     x = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
     return jax.eval_shape(lambda x: module.init_with_output(KEY, x), x)
+
+
+def noise(*shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape, np.float32))
+
+
+@cache
+def lenet5():
+    """The paper's network, and its variables as the paper starts them."""
+    module = build({"name": "lenet5"})
+    return module, jax.jit(module.init)(KEY, noise(1, 28, 28, 1))
+
+
+def applied(module, variables, x, **options):
+    """The output, compiled as a whole: operation by operation each would be compiled alone."""
+    return np.asarray(jax.jit(lambda v, x: module.apply(v, x, **options))(variables, x))
 
 
 def size(tree):
@@ -108,10 +127,8 @@ def test_code_of_one_is_a_vertical_stroke():
 
 
 def test_logits_of_the_paper_are_minus_the_distances_to_the_codes():
-    module = build({"name": "lenet5"})
-    x = jax.random.normal(KEY, (3, 28, 28, 1))
-    logits, state = module.init_with_output(KEY, x, mutable=["params", "fixed", "intermediates"])
-    f6 = np.asarray(state["intermediates"]["classifier"]["f6_out"][0])
+    found = captured(*lenet5(), noise(3, 28, 28, 1), "f6_out", "logits")
+    f6, logits = found["f6_out"], found["logits"]
     by_hand = -np.square(f6[:, None, :] - codes(10)[None]).sum(axis=-1)
     np.testing.assert_allclose(logits, by_hand, rtol=1e-5)
     assert np.abs(f6).max() <= 1.7159
@@ -119,34 +136,39 @@ def test_logits_of_the_paper_are_minus_the_distances_to_the_codes():
 
 def test_frame_around_28_pixels_holds_the_background():
     """A 28x28 image equals the 32x32 one framed by hand, in the paper's grey and in another."""
-    x = jax.random.normal(KEY, (2, 28, 28, 1))
+    x = noise(2, 28, 28, 1)
+    large = build({"name": "lenet5"}, input_shape=(32, 32, 1))
+    variables = filled(large, (2, 32, 32, 1))
+    run = jax.jit(large.apply)
     for background in (-0.1, 0.7):
         small = build({"name": "lenet5", "background": background})
-        large = build({"name": "lenet5"}, input_shape=(32, 32, 1))
-        framed = jnp.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), constant_values=background)
-        variables = small.init(KEY, x)
-        np.testing.assert_array_equal(small.apply(variables, x), large.apply(variables, framed))
+        frame = ((0, 0), (2, 2), (2, 2), (0, 0))
+        framed = np.pad(x, frame, constant_values=background)
+        np.testing.assert_array_equal(applied(small, variables, x), run(variables, framed))
 
 
 def test_modern_lenet5_is_the_textbooks_sequence():
     module = build({"name": "lenet5", "variant": "modern", "activation": "tanh", "pool": "avg"})
-    x = jax.random.normal(KEY, (2, 28, 28, 1))
-    variables = module.init(KEY, x)
-    base, top = variables["params"]["features"], variables["params"]["classifier"]
-    h = x
-    for conv, padding, pool in (("c1", 2, True), ("c3", 0, True), ("c5", 0, False)):
-        h = jnp.tanh(ops.conv(h, base[conv]["kernel"], padding=padding))
-        h = ops.avg_pool(h, 2) if pool else h
-    h = jnp.tanh(h.reshape(2, -1) @ top["f6"]["kernel"])
+    x = noise(2, 28, 28, 1)
+    variables = filled(module, x.shape)
+
+    @jax.jit
+    def sequence(params, h):
+        base, top = params["features"], params["classifier"]
+        for conv, padding, pool in (("c1", 2, True), ("c3", 0, True), ("c5", 0, False)):
+            h = jnp.tanh(ops.conv(h, base[conv]["kernel"], padding=padding) + 0.1)
+            h = ops.avg_pool(h, 2) if pool else h
+        h = jnp.tanh(h.reshape(2, -1) @ top["f6"]["kernel"] + 0.1)
+        return h @ top["output"]["kernel"] + 0.1
+
     np.testing.assert_allclose(
-        module.apply(variables, x), h @ top["output"]["kernel"], rtol=1e-5, atol=1e-6
+        applied(module, variables, x), sequence(variables["params"], x), rtol=1e-5, atol=1e-6
     )
 
 
 def test_initial_weights_of_the_paper_stay_in_their_bound():
     """Section III.B: uniform within 2.4 over the fan-in of the unit, table and coefficient too."""
-    module = build({"name": "lenet5"})
-    params = module.init(KEY, jnp.zeros((1, 28, 28, 1)))["params"]["features"]
+    params = jax.device_get(lenet5()[1])["params"]["features"]
     readers = np.array(LENET5_C3).sum(axis=0)
     bound = 2.4 / (25 * readers[np.nonzero(LENET5_C3)[1]])
     ratio = np.abs(params["c3"]["kernel"]) / bound
@@ -185,25 +207,29 @@ def test_one_layers_own_options_stand_over_the_networks():
 def test_convnet_computes_the_pattern():
     model = {"name": "convnet", "stages": [[4, 4, "pool"]], "dense": [6], "pool": "min"}
     module = build(model, input_shape=(8, 8, 2))
-    x = jax.random.normal(KEY, (2, 8, 8, 2))
-    variables = module.init(KEY, x)
-    stage = variables["params"]["features"]["stage1"]
-    h = x
-    for conv in ("conv1", "conv2"):
-        h = jnp.maximum(ops.conv(h, stage[conv]["kernel"]), 0)
-    h = h.reshape(2, 4, 2, 4, 2, 4).min(axis=(2, 4)).reshape(2, -1)
-    h = jnp.maximum(h @ variables["params"]["classifier"]["fc1"]["kernel"], 0)
-    expected = h @ variables["params"]["classifier"]["output"]["kernel"]
-    np.testing.assert_allclose(module.apply(variables, x), expected, rtol=1e-5, atol=1e-6)
+    x = noise(2, 8, 8, 2)
+    variables = filled(module, x.shape)
+
+    @jax.jit
+    def pattern(params, h):
+        for conv in ("conv1", "conv2"):
+            h = jnp.maximum(ops.conv(h, params["features"]["stage1"][conv]["kernel"]) + 0.1, 0)
+        h = h.reshape(2, 4, 2, 4, 2, 4).min(axis=(2, 4)).reshape(2, -1)
+        h = jnp.maximum(h @ params["classifier"]["fc1"]["kernel"] + 0.1, 0)
+        return h @ params["classifier"]["output"]["kernel"] + 0.1
+
+    np.testing.assert_allclose(
+        applied(module, variables, x), pattern(variables["params"], x), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_remat_changes_no_gradient_and_no_name():
     model = {"name": "convnet", "stages": [[4, "pool"], [4]], "dense": [], "norm": "batch"}
-    x = jax.random.normal(KEY, (2, 8, 8, 1))
+    x = noise(2, 8, 8, 1)
     gradients = []
     for remat in (False, True):
         module = build(model | {"remat": remat}, input_shape=(8, 8, 1))
-        variables = module.init(KEY, x)
+        variables = filled(module, x.shape)
 
         def loss(params, module=module, variables=variables):
             out, _ = module.apply(
@@ -211,7 +237,7 @@ def test_remat_changes_no_gradient_and_no_name():
             )
             return jnp.sum(out**2)
 
-        gradients.append(jax.grad(loss)(variables["params"]))
+        gradients.append(jax.device_get(jax.jit(jax.grad(loss))(variables["params"])))
     assert jax.tree.structure(gradients[0]) == jax.tree.structure(gradients[1])
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *gradients)
 
@@ -222,14 +248,14 @@ def test_dropout_acts_in_training_alone():
         {"name": "convnet", "stages": [[4]], "dense": [8], "dropout": 0.5},
     ):
         module = build(model, input_shape=(8, 8, 1))
-        x = jax.random.normal(KEY, (2, 8, 8, 1))
-        variables = module.init(KEY, x)
-        still = module.apply(variables, x)
-        np.testing.assert_array_equal(still, module.apply(variables, x))
-        one, two = (
-            module.apply(variables, x, train=True, rngs={"dropout": jax.random.key(i)})
-            for i in range(2)
+        x = noise(2, 8, 8, 1)
+        variables = filled(module, x.shape)
+        still = jax.jit(module.apply)
+        np.testing.assert_array_equal(still(variables, x), still(variables, x))
+        train = jax.jit(
+            lambda v, key, m=module, x=x: m.apply(v, x, train=True, rngs={"dropout": key})
         )
+        one, two = (train(variables, jax.random.key(i)) for i in range(2))
         assert not np.allclose(one, two)
 
 

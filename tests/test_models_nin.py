@@ -4,12 +4,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from filled import abstract, count, feature_shapes, filled, gradients, logits_shape
+from filled import (
+    abstract,
+    captured,
+    count,
+    feature_shapes,
+    filled,
+    gradients,
+    images,
+    logits_shape,
+)
 
 from cnnjax.models.nin import nin
 
 NARROW = {"width": 0.0625, "input_shape": (28, 28, 1)}
 SHAPE = (2, 28, 28, 1)
+NET = nin(**NARROW)
 
 
 @pytest.mark.parametrize(
@@ -47,51 +57,44 @@ def test_maps_have_the_sizes_of_the_published_nets():
     assert shapes["class_maps"] == (6, 6, 1000)
 
 
-@pytest.mark.parametrize("head", ["average", "dense"])
-def test_small_stem_suits_28_pixels(head):
-    assert logits_shape(nin(**NARROW, head=head), SHAPE) == (2, 10)
+def test_small_stem_suits_28_pixels():
+    for module in (NET, nin(**NARROW, head="dense")):
+        assert logits_shape(module, SHAPE) == (2, 10)
 
 
 def test_a_logit_is_the_mean_of_its_class_map():
-    x = jax.random.normal(jax.random.key(0), SHAPE)
-    module = nin(**NARROW)
-    logits, state = module.apply(filled(module, SHAPE), x, mutable=["intermediates"])
-    maps = np.asarray(state["intermediates"]["classifier"]["class_maps"][0])
+    x = images(SHAPE)
+    variables = filled(NET, SHAPE)
+    found = captured(NET, variables, x, "class_maps", "logits")
+    maps = found["class_maps"]
     assert maps.min() == 0  # rectified, as equation 2 has it on every layer
-    np.testing.assert_allclose(logits, maps.mean((1, 2)), rtol=1e-5)
-    logits = nin(**NARROW, rectify_maps=False).apply(filled(module, SHAPE), x)
-    assert logits.min() < 0
+    np.testing.assert_allclose(found["logits"], maps.mean((1, 2)), rtol=1e-5)
+    unrectified = captured(nin(**NARROW, rectify_maps=False), variables, x, "logits")
+    assert unrectified["logits"].min() < 0
 
 
 def test_an_mlpconv_layer_is_a_perceptron_on_every_window():
-    module = nin(**NARROW)
-    variables = filled(module, SHAPE)
-    x = jax.random.normal(jax.random.key(0), SHAPE)
-    _, state = module.apply(variables, x, mutable=["intermediates"])
+    variables, x = filled(NET, SHAPE), images(SHAPE)
+    stage1 = captured(NET, variables, x, "stage1")["stage1"]
     layer = variables["params"]["features"]["mlpconv1"]
     window = np.asarray(x)[1, 8:13, 3:8, 0].reshape(-1)  # centred on (10, 5)
     for name in ("conv", "mlp1", "mlp2"):
         kernel = np.asarray(layer[name]["kernel"])
         window = np.maximum(window @ kernel.reshape(-1, kernel.shape[-1]) + 0.1, 0)
-    stage1 = state["intermediates"]["features"]["stage1"][0]
     np.testing.assert_allclose(stage1[1, 10, 5], window, rtol=1e-4, atol=1e-5)
 
 
 def test_dropout_follows_all_mlpconv_layers_but_the_last():
-    x = jax.random.normal(jax.random.key(0), SHAPE)
-    module = nin(**NARROW)
-    variables = filled(module, SHAPE)
+    variables, x = filled(NET, SHAPE), images(SHAPE)
 
     def first_stages(dropout):
-        _, state = nin(**NARROW, dropout=dropout).apply(
-            variables, x, train=True, mutable=["intermediates"],
-            rngs={"dropout": jax.random.key(1)},
-        )  # fmt: skip
-        return state["intermediates"]["features"]
+        rngs = {"dropout": jax.random.key(1)}
+        module = nin(**NARROW, dropout=dropout)
+        return captured(module, variables, x, "stage1", "stage2", train=True, rngs=rngs)
 
     dropped, whole = first_stages(0.5), first_stages(0.0)
-    np.testing.assert_array_equal(dropped["stage1"][0], whole["stage1"][0])
-    assert not np.allclose(dropped["stage2"][0], whole["stage2"][0])
+    np.testing.assert_array_equal(dropped["stage1"], whole["stage1"])
+    assert not np.allclose(dropped["stage2"], whole["stage2"])
 
 
 def test_batch_norm_dense_head_and_remat_leave_every_parameter_a_gradient():
@@ -101,6 +104,5 @@ def test_batch_norm_dense_head_and_remat_leave_every_parameter_a_gradient():
 
 
 def test_half_precision_in_half_precision_out():
-    module = nin(**NARROW)
     x = jax.ShapeDtypeStruct(SHAPE, jnp.bfloat16)
-    assert jax.eval_shape(module.apply, abstract(module, SHAPE), x).dtype == jnp.bfloat16
+    assert jax.eval_shape(NET.apply, abstract(NET, SHAPE), x).dtype == jnp.bfloat16

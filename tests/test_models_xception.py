@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import libraries
 import numpy as np
 import pytest
-from filled import abstract, count, filled
+from filled import count
 
 from cnnjax import layers, ops, weights
 from cnnjax.errors import ShapeError, SpecError
@@ -21,29 +21,40 @@ TIMM = {"name": "xception", "variant": "timm"}
 KERAS = {"name": "xception", "variant": "keras", "input_shape": [96, 96, 3]}
 
 
-@pytest.mark.parametrize(
-    ("options", "params"),
-    [
-        ({}, 22_855_952),  # table 3
-        ({"variant": "timm"}, 22_855_952),
-        # The four 1x1 shortcuts, 972,800 weights, and their norms, 4,272.
-        ({"residual": False}, 22_855_952 - 977_072),
-    ],
-)
-def test_parameters_are_those_published(options, params):
-    assert count(libraries.traced("xception", NATIVE, **options)["params"]) == params
+@pytest.fixture(scope="module")
+def timm():
+    """The tensors of the reference network, and our variables loaded from them."""
+    state = libraries.torch_state(KEY)
+    return state, weights.load("timm", TIMM, state)
+
+
+@pytest.fixture(scope="module")
+def keras():
+    """Tensors and logits of the reference network, and our variables loaded from them."""
+    state, logits, _ = libraries.keras_network("xception")
+    return state, logits, weights.load("keras", KERAS, state)
+
+
+def test_parameters_are_those_published(timm, keras):
+    whole = count(libraries.traced("xception", NATIVE)["params"])
+    assert whole == 22_855_952  # table 3
+    assert count(timm[1]["params"]) == count(keras[2]["params"]) == whole
+    # The four 1x1 shortcuts, 972,800 weights, and their norms, 4,272: as many with a middle block
+    # as with eight, each of three 728-map separable convolutions and their norms.
+    plain = libraries.traced("xception", NATIVE, residual=False, middle=1)["params"]
+    assert count(plain) == whole - 977_072 - 7 * 3 * (9 * 728 + 728 * 728 + 2 * 728)
 
 
 def test_keras_counts_its_running_statistics_too():
     variables = libraries.traced("xception", NATIVE)
-    _, _, keras = libraries.keras_network("xception")
+    keras = libraries.keras_entry("xception")["count_params"]
     assert count(variables["batch_stats"]) == 2 * 27_264
     assert count(variables["params"]) + 2 * 27_264 == keras == 22_910_480
 
 
 @pytest.mark.parametrize("variant", ["paper", "timm"])
 def test_maps_have_the_sizes_of_figure_5(variant):
-    options = {} if variant == "paper" else {"variant": variant}
+    options = {} if variant == "paper" else {"variant": variant, "middle": 1}
     assert libraries.captured("xception", NATIVE, **options) == {
         "stage1": (147, 147, 64),
         "stage2": (74, 74, 128),
@@ -57,7 +68,7 @@ def test_maps_have_the_sizes_of_figure_5(variant):
 
 @pytest.mark.parametrize(("shape", "size"), [((28, 28, 1), 7), ((32, 32, 3), 8)])
 def test_small_stem_leaves_the_middle_flow_a_quarter_of_the_image(shape, size):
-    maps = libraries.captured("xception", shape, **SMALL)
+    maps = libraries.captured("xception", shape, num_classes=10, **SMALL)
     assert maps["stage2"][:2] == shape[:2]
     assert maps["stage5"][:2] == (size, size)
 
@@ -99,29 +110,37 @@ def _separable(params, x):
 def test_block_is_relu_and_convolution_twice_plus_its_input(residual):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 6, 6, 4)), jnp.float32)
     y, params = _block(x, residual=residual)
-    expected = _separable(params["sepconv1"], ops.relu(x))
-    expected = _separable(params["sepconv2"], ops.relu(expected))
-    np.testing.assert_allclose(y, expected + x if residual else expected, rtol=1e-4, atol=1e-4)
+
+    @jax.jit
+    def expected(x, params):
+        h = _separable(params["sepconv1"], ops.relu(x))
+        h = _separable(params["sepconv2"], ops.relu(h))
+        return h + x if residual else h
+
+    np.testing.assert_allclose(y, expected(x, params), rtol=1e-4, atol=1e-4)
 
 
 def test_first_block_starts_without_activation_and_projects_its_shortcut():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 6, 6, 3)), jnp.float32)
     y, params = _block(x, projected=True, stride=2, activate_first=False, pool_padding=1)
-    expected = _separable(params["sepconv2"], ops.relu(_separable(params["sepconv1"], x)))
-    expected = ops.max_pool(expected, 3, stride=2, padding=1)
-    expected += ops.conv(x[:, ::2, ::2], params["shortcut"]["conv"]["kernel"])
-    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
+
+    @jax.jit
+    def expected(x, params):
+        h = _separable(params["sepconv2"], ops.relu(_separable(params["sepconv1"], x)))
+        h = ops.max_pool(h, 3, stride=2, padding=1)
+        return h + ops.conv(x[:, ::2, ::2], params["shortcut"]["conv"]["kernel"])
+
+    np.testing.assert_allclose(y, expected(x, params), rtol=1e-4, atol=1e-4)
 
 
 def test_remat_wraps_every_block_and_keeps_their_names():
-    def narrow(**options):
-        return xception(input_shape=(28, 28, 1), num_classes=10, middle=1, width=0.0625, **options)
-
-    variables = filled(narrow(), (1, 28, 28, 1))
-    remat = narrow(remat=True)
-    assert libraries.checkpoints(remat, variables, jnp.ones((1, 28, 28, 1))) == 3 + 1 + 1
-    shapes = jax.tree.map(jnp.shape, dict(abstract(remat, (1, 28, 28, 1))))
-    assert jax.tree.map(jnp.shape, variables) == shapes
+    narrow = {"input_shape": (28, 28, 1), "num_classes": 10, "middle": 1, "width": 0.0625}
+    image = jax.ShapeDtypeStruct((1, 28, 28, 1), np.float32)
+    blocks, shapes = libraries.checkpoints(xception(**narrow, remat=True), image)
+    assert blocks == 3 + 1 + 1
+    whole = libraries.traced("xception", (28, 28, 1), num_classes=10, **SMALL)
+    for part in ("params", "batch_stats"):
+        assert jax.tree.map(np.shape, shapes[part]) == jax.tree.map(np.shape, whole[part])
 
 
 def test_an_image_that_vanishes_names_the_layer():
@@ -134,24 +153,27 @@ def test_local_response_norm_has_no_place():
         xception(norm="lrn")
 
 
-def test_logits_are_timms():
-    logits, _ = libraries.run("timm", TIMM, libraries.torch_state(KEY), size=299)
+def test_logits_are_timms(timm):
+    logits, _ = libraries.logits_of(TIMM, timm[1], size=299)
     assert libraries.relative(logits, libraries.torch_logits(KEY)) < 2e-5
 
 
-def test_logits_are_kerass():
-    state, logits, _ = libraries.keras_network("xception")
-    ours, _ = libraries.run("keras", KERAS, state, size=96)
+def test_logits_are_kerass(keras):
+    _, logits, variables = keras
+    ours, _ = libraries.logits_of(KERAS, variables, size=96)
     assert libraries.relative(ours[:, :32], logits) < 2e-5
 
 
-@pytest.mark.parametrize("model", [TIMM, KERAS], ids=["timm", "keras"])
-def test_tensors_come_back_bit_for_bit(model):
-    layout = model["variant"]
-    state = libraries.torch_state(KEY)
-    if layout == "keras":
-        state, _, _ = libraries.keras_network("xception")
-    back = weights.save(layout, model, weights.load(layout, model, state))
-    assert (list(back) == list(state)) if layout == "timm" else (set(back) == set(state))
+def test_timms_tensors_come_back_bit_for_bit_in_their_order(timm):
+    state, variables = timm
+    back = weights.save("timm", TIMM, variables)
+    assert list(back) == list(state)
     assert all(back[name].tobytes() == state[name].tobytes() for name in state
                if not name.endswith("num_batches_tracked"))  # fmt: skip
+
+
+def test_kerass_tensors_come_back_bit_for_bit(keras):
+    state, _, variables = keras
+    back = weights.save("keras", KERAS, variables)
+    assert set(back) == set(state)
+    assert all(back[name].tobytes() == state[name].tobytes() for name in state)
