@@ -4,6 +4,7 @@ The suite's time is compile time, and each program runs once or twice: LLVM need
 Programs are kept for this session alone, for its other processes and for the same one again.
 """
 
+import gc
 import os
 import tempfile
 
@@ -18,3 +19,7 @@ import jax  # noqa: E402  (XLA reads its flags when it is loaded)
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# What was imported stays, and traced programs live long: to look through them often is wasted.
+gc.freeze()
+gc.set_threshold(50_000, 20, 20)
