@@ -227,8 +227,4 @@ def test_logits_of_trunk_and_heads_are_torchvisions(torchvision):
 
 
 def test_torchvisions_tensors_come_back_bit_for_bit_in_their_order(torchvision):
-    state, variables = torchvision
-    back = weights.save("torchvision", TORCHVISION, variables)
-    assert list(back) == list(state)
-    assert all(back[name].tobytes() == state[name].tobytes() for name in state
-               if not name.endswith("num_batches_tracked"))  # fmt: skip
+    libraries.assert_comes_back("torchvision", TORCHVISION, *torchvision)

@@ -5,7 +5,7 @@
 Both train the same network on the same images in the same process, turn by turn. The bare step is
 what one would write by hand: a jitted function with donated state that gathers its batch from the
 images on the device, normalises, differentiates and updates; no metrics, no log, no checkpoints.
-`cnnjax train` is the ordinary command's loop with its rows, timed by the windows of timing.jsonl. All
+`cnnjax train` is the ordinary loop with its rows, timed by the windows of timing.jsonl. All
 images over all seconds for both, the first five windows left out; medians over the rounds.
 """
 
