@@ -27,8 +27,8 @@ def set_up(environ: MutableMapping[str, str] = os.environ) -> None:
     Programs go to JAX_COMPILATION_CACHE_DIR, by default `cnnjax/xla` in the user's cache directory;
     JAX_ENABLE_COMPILATION_CACHE=false turns that off. CNNJAX_MALLOC=keep lets the process keep the
     memory it once had, which saves large networks on a CPU the page faults of each step, at the
-    price of never giving any back. SpecError for another value of it, or where the
-    C library is not glibc.
+    price of never giving any back. SpecError for another value of it, or where the C library is not
+    glibc.
     """
     environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_cache(environ) / "cnnjax" / "xla"))
     # The programs of small networks compile in less than JAX's threshold of one second, each.

@@ -121,8 +121,7 @@ def _source(builder: Any, name: str, text: str, picture: str | None, sizes: dict
     decoders = {picture: tfds.decode.SkipDecoding()} if picture else None
     try:
         source = builder.as_data_source(split=text, decoders=decoders)
-    # TFDS asserts, rather than raises, where the text of a split is malformed.
-    except (ValueError, NotImplementedError, AssertionError, KeyError) as error:
+    except ValueError as error:
         raise DataError(f"{name}: split '{text}': {error}") from error
     return source
 

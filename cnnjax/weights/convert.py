@@ -8,7 +8,7 @@ import inspect
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -133,7 +133,8 @@ def slots_of(
     Raises SpecError where the layout has no such network or no place for one of its parts.
     """
     family, options = _family(families, layout, model)
-    leaves, order = _tree(json.dumps(model, sort_keys=True), tuple(options["input_shape"]))
+    module = models.build(model, where="model")
+    leaves, order = _tree(module, tuple(options["input_shape"]))
     named, homeless = [], []
     for path in sorted(leaves, key=lambda p: order[p[1:-1]]):
         name = family.layouts[layout]("/".join(path[1:-1]), options)
@@ -186,16 +187,10 @@ def _family(
     return family, {**defaults, **bound, **model}
 
 
-@lru_cache(maxsize=32)
 def _tree(
-    model: str, input_shape: tuple[int, ...]
+    module: nn.Module, input_shape: tuple[int, ...]
 ) -> tuple[dict[tuple[str, ...], tuple[int, ...]], dict[tuple[str, ...], int]]:
-    """Shape of every leaf by its path, and the order in which the modules are first called.
-
-    `model` is the dict as JSON: to trace a network takes seconds, and loading, saving and verifying
-    ask for the same one.
-    """
-    module = models.build(json.loads(model), where="model")
+    """Shape of every leaf by its path, and the order in which the modules are first called."""
     order: dict[tuple[str, ...], int] = {}
 
     def note(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
