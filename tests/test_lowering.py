@@ -90,6 +90,36 @@ def test_values_and_gradients_and_theirs_are_those_of_the_plain_operation(case):
     agree(*both(jax.grad(norm_of_gradient, (0, 1), has_aux=True), x, 0.3 * k))
 
 
+# Map, window, padding, dilation: odd and even, smaller than a tile, lopsided, more than the window.
+WEIGHT_GRADIENTS = [
+    ((6, 7), (3, 3), ((1, 1), (1, 1)), (1, 1)),
+    ((5, 8), (5, 5), ((0, 0), (0, 0)), (1, 1)),
+    ((5, 6), (2, 4), ((0, 1), (2, 1)), (1, 1)),
+    ((7, 2), (3, 3), ((2, 2), (3, 0)), (2, 1)),
+    ((6, 9), (1, 3), ((0, 0), (2, 2)), (1, 2)),
+    ((9,), (7,), ((3, 3),), (1,)),
+    ((3, 4, 5), (2, 3, 3), ((0, 0), (1, 1), (1, 1)), (1, 1, 1)),
+]
+
+
+@pytest.mark.parametrize("c_out", [2, 65], ids=["narrow", "wide"])
+@pytest.mark.parametrize(("space", "window", "sides", "dilation"), WEIGHT_GRADIENTS)
+def test_weight_gradients_are_their_definition(space, window, sides, dilation, c_out):
+    """The sum over images and places of what a tap saw, times the gradient there."""
+    (x,) = arrays((3, *space, 16))
+    k = jnp.zeros((*window, 16, c_out))
+    conv = convolve(1, sides, dilation, 1)
+    pull_back = lambda x, g: jax.vjp(lambda k: conv(x, k), k)[1](g)[0]  # noqa: E731
+    (g,) = arrays(jax.eval_shape(conv, x, k).shape, seed=1)
+    padded = np.pad(np.asarray(x, np.float64), ((0, 0), *sides, (0, 0)))
+    expected = np.zeros(k.shape)
+    for tap in np.ndindex(*window):
+        starts = [t * d for t, d in zip(tap, dilation, strict=True)]
+        seen = padded[:, *(slice(a, a + n) for a, n in zip(starts, g.shape[1:], strict=False))]
+        expected[tap] = np.tensordot(seen, g, (range(x.ndim - 1),) * 2)
+    agree(jax.jit(pull_back)(x, g), expected)
+
+
 # The same shapes every time: XLA:CPU itself aborts on a few of its own convolutions.
 @settings(max_examples=8, deadline=None, derandomize=True)
 @given(st.data())
