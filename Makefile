@@ -1,5 +1,6 @@
 # make demo   a virtual environment, the package, and a first network trained on bundled images
 # make test   the test suite;  make lint   style and types;  make bench   side by side with peers
+# make test-slow   whole networks in both precisions, and studies killed and gone on with
 # make study  a study from nothing to a compiled table: STUDY=shortcut, into studies/shortcut
 # make test-browser, make test-latex   what reports look like in Chromium and on paper; they install
 #             Debian's chromium and TeX Live where these are missing
@@ -17,7 +18,7 @@ STAMP := .venv/.installed
 # The first Python that is new enough; pyenv follows .python-version by itself.
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 12))
 
-.PHONY: demo test lint bench study latex test-browser test-latex test-slurm
+.PHONY: demo test test-slow lint bench study latex test-browser test-latex test-slurm
 
 demo: $(STAMP)
 	$(PYTHON) -m cnnjax train $(DEMO) $(DEMO_SET)
@@ -30,6 +31,9 @@ study: $(STAMP) latex
 
 test: $(STAMP)
 	$(PYTHON) -m pytest -n $(TEST_PROCESSES) --dist worksteal
+
+test-slow: $(STAMP)
+	$(PYTHON) -m pytest -n $(TEST_PROCESSES) --dist worksteal -m slow
 
 lint: $(STAMP)
 	$(PYTHON) -m ruff check

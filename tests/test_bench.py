@@ -100,13 +100,20 @@ def test_a_mistyped_policy_for_memory_is_refused():
         machine.set_up({"CNNJAX_MALLOC": "keeep", "HOME": "."})
 
 
+@pytest.mark.slow
 def test_a_second_command_reads_what_the_first_compiled(tmp_path):
     """The cache is on without being asked for, in a process of its own."""
-    command = [
-        sys.executable, "-m", "cnnjax", "train", "pattern1_fashion_mnist_12k",
-        "--set", "schedule.epochs=None", "--set", "schedule.steps=2",
-        "--set", "dataset.split={'train': 'train[:64]', 'test': 'test[:64]'}",
-    ]  # fmt: skip
+    spec = {
+        "model": {"name": "linear"},
+        "dataset": {"name": "digits", "batch_size": 32},
+        "schedule": {
+            "steps": 2,
+            "optimizer": {"name": "sgd"},
+            "learning_rate": {"name": "constant", "value": 0.1},
+        },
+    }
+    (tmp_path / "spec.json").write_text(json.dumps(spec))
+    command = [sys.executable, "-m", "cnnjax", "train", str(tmp_path / "spec.json")]
     environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "CNNJAX_MALLOC": "keep"}
     environ.pop("JAX_COMPILATION_CACHE_DIR", None)
     held = []

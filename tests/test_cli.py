@@ -145,6 +145,7 @@ def test_train_refuses_the_directory_of_another_run(here, trained, capsys):
     assert "  schedule.seed\n    - 0\n    + 1\n" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_stopped_by_a_signal_says_so_and_goes_on(here):
     command = [
         sys.executable, "-m", "cnnjax", "train", "quick.py", "--out", "run",

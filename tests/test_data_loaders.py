@@ -82,6 +82,7 @@ def test_a_stream_that_is_bounded_ends():
         assert [batch.positions[0] for batch in iterator] == [BATCH, 2 * BATCH, 3 * BATCH]
 
 
+@pytest.mark.slow
 def test_workers_do_not_outlive_a_killed_parent(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(

@@ -209,12 +209,6 @@ def test_local_response_norm_has_no_place():
         inception_v3(norm="lrn")
 
 
-def test_logits_of_trunk_and_head_are_torchvisions(torchvision):
-    logits, heads = libraries.logits_of(TORCHVISION, torchvision[1], size=299)
-    assert libraries.relative(logits, libraries.torch_logits(KEY)) < 2e-5
-    assert libraries.relative(heads["aux"], libraries.torch_logits(KEY, "aux")) < 2e-5
-
-
 def test_logits_are_kerass(keras):
     _, logits, variables = keras
     ours, _ = libraries.logits_of(KERAS, variables, size=96)

@@ -173,19 +173,6 @@ def test_table_1_as_a_whole():
     assert [s[-1] for s in CONFIGS["C"]] == [3, 3, 1, 1, 1]
 
 
-@pytest.fixture(scope="module")
-def drawn():
-    """The dense layers, nine tenths of both networks of torchvision, are drawn once."""
-    return {}
-
-
-@pytest.mark.parametrize("key", sorted(TORCHVISION))
-def test_logits_are_torchvisions(key, drawn):
-    state = libraries.torch_state(key, drawn)
-    logits, _ = libraries.run("torchvision", TORCHVISION[key], state, size=224)
-    assert libraries.relative(logits, libraries.torch_logits(key)) < 2e-5
-
-
 @pytest.mark.parametrize("key", sorted(TORCHVISION))
 def test_the_tensors_are_torchvisions_in_its_order(key):
     state = json.loads((libraries.GOLDENS / "goldens_dev.json").read_text())["models"][key]["state"]

@@ -153,11 +153,6 @@ def test_local_response_norm_has_no_place():
         xception(norm="lrn")
 
 
-def test_logits_are_timms(timm):
-    logits, _ = libraries.logits_of(TIMM, timm[1], size=299)
-    assert libraries.relative(logits, libraries.torch_logits(KEY)) < 2e-5
-
-
 def test_logits_are_kerass(keras):
     _, logits, variables = keras
     ours, _ = libraries.logits_of(KERAS, variables, size=96)

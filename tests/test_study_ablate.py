@@ -21,6 +21,8 @@ from cnnjax.study.pool import Stopped
 from cnnjax.study.record import Study
 from cnnjax.study.shares import Share, cores, shares
 
+pytestmark = pytest.mark.slow
+
 # A linear classifier on 8x8 digits; long enough to be stopped in the middle.
 EXPERIMENT = '''"""Two learning rates, and one at which the loss overflows."""
 

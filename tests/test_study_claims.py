@@ -30,6 +30,11 @@ from cnnjax.training.experiment import load, resolve
 
 SETTINGS = [(claim, tier) for claim in CLAIMS.values() for tier in claim.settings]
 NAMED = [claim.study_name(tier) for claim, tier in SETTINGS]
+# The networks of the larger tiers take a minute to trace.
+TRACED = [
+    pytest.param(claim, tier, id=name, marks=() if tier == "cpu" else pytest.mark.slow)
+    for (claim, tier), name in zip(SETTINGS, NAMED, strict=True)
+]
 
 # --- the data of the claims -----------------------------------------------------------------------
 
@@ -76,7 +81,7 @@ def without_its_images(options):
 CHECKED = set()
 
 
-@pytest.mark.parametrize(("claim", "tier"), SETTINGS, ids=NAMED)
+@pytest.mark.parametrize(("claim", "tier"), TRACED)
 def test_every_arm_of_every_tier_is_a_valid_experiment_whose_shapes_fit(claim, tier):
     """In larger tiers the first arm is traced, and those that the smallest has not."""
     small = claim.settings["cpu"].arms.values()
@@ -440,8 +445,8 @@ def test_a_folder_without_claims_is_said_to_be_one(tmp_path):
         report.slim(tmp_path, tmp_path)
 
 
-def test_a_claim_is_run_as_a_study_and_run_again_trains_nothing(tiny, tmp_path, monkeypatch):
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
+@pytest.mark.slow
+def test_a_claim_is_run_as_a_study_and_run_again_trains_nothing(tiny, tmp_path):
     options = {"set": ["ablation.seeds=1"], "progress": False}
     said = []
     found = runner.run(["tiny"], tmp_path / "out", say=said.append, **options)

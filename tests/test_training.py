@@ -353,6 +353,7 @@ run = cnnjax.train(t.EXPERIMENT, out=sys.argv[2])
 """
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_does(plain, tmp_path):
     import os
     import socket
