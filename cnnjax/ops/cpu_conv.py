@@ -241,6 +241,8 @@ def banded(x: Array, kernel: Array, _: Ints, sides: Pairs, *__: Any) -> Array:
 # -- depthwise convolution ------------------------------------------------------------------------
 
 
+# Backward pads anew: a padded copy of every map would be kept until then.
+@partial(jax.checkpoint, static_argnums=(2, 3, 4, 5))
 def depthwise(
     x: Array, kernel: Array, strides: Ints, sides: Pairs, dilations: Ints, _: int
 ) -> Array:
