@@ -80,7 +80,7 @@ def with_keras(folder: str, epochs: int) -> float:
     rate = keras.optimizers.schedules.CosineDecay(RATE, epochs * (len(x) // BATCH))
     model.compile(
         keras.optimizers.SGD(rate, MOMENTUM, weight_decay=DECAY),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True), ["accuracy"],
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"],
     )  # fmt: skip
     fitted = model.fit(
         x[..., None], y, BATCH, epochs, verbose=0, validation_data=(test[0][..., None], test[1])
