@@ -44,20 +44,10 @@ def _normal(rng, shape, *scales):
 fill._normal = lambda name, shape, scale: _normal(fill.rng_for(name), shape, scale)
 
 
-def torch_state(key, drawn=None):
-    """The tensors of `goldens_dev.json`'s network `key`, in the order of its state dict.
-
-    `drawn` keeps tensors by name, shape and gain, for networks that have some in common.
-    """
+def torch_state(key):
+    """The tensors of `goldens_dev.json`'s network `key`, in the order of its state dict."""
     entry = json.loads((GOLDENS / "goldens_dev.json").read_text())["models"][key]
-    drawn, gain = {} if drawn is None else drawn, entry["gain"]
-    state = {}
-    for name, shape, _ in entry["state"]:
-        known = name, tuple(shape), gain
-        if known not in drawn:
-            drawn[known] = fill.fill(*known)
-        state[name] = drawn[known]
-    return state
+    return {n: fill.fill(n, tuple(shape), entry["gain"]) for n, shape, _ in entry["state"]}
 
 
 def torch_logits(key, which="logits"):

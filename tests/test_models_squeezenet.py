@@ -114,7 +114,4 @@ def reference():
 
 
 def test_the_tensors_come_back_bit_for_bit_in_torchvisions_order(reference):
-    state, variables = reference
-    back = weights.save("torchvision", MODEL, variables)
-    assert list(back) == list(state)
-    assert all(np.array_equal(back[name], state[name]) for name in state)
+    libraries.assert_comes_back("torchvision", MODEL, *reference)

@@ -25,9 +25,7 @@ from rich.table import Table
 
 def timed(command: list[str], **environ: str) -> tuple[float, str]:
     start = time.perf_counter()
-    done = subprocess.run(
-        command, env={**os.environ, **environ}, capture_output=True, text=True
-    )  # fmt: skip
+    done = subprocess.run(command, env={**os.environ, **environ}, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)[:200]}\n{done.stderr}")
     return time.perf_counter() - start, done.stdout
