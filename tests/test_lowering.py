@@ -22,6 +22,7 @@ CASES = {
     "pointwise": ((3, 5, 6, 4), (1, 1, 4, 7), 2, "VALID", 1, 1),
     "covering": ((2, 3, 4, 5), (3, 4, 5, 6), 1, "VALID", 1, 1),
     "banded": ((2, 9, 8, 3), (5, 4, 3, 2), 1, "SAME", 1, 1),
+    "winograd": ((2, 7, 6, 64), (3, 3, 64, 66), 1, "SAME", 1, 1),
     "with_summed_products": ((3, 7, 8, 32), (3, 2, 32, 4), 1, "SAME", 2, 1),
     "_by_group": ((2, 7, 7, 6), (3, 3, 3, 4), 1, "SAME", 1, 2),
     "library": ((2, 7, 7, 6), (3, 3, 6, 4), 2, "SAME", 1, 1),
@@ -63,13 +64,14 @@ def with_gradients(function):
     return result
 
 
-def chosen(case):
+def chosen(case, dtype=np.float32):
     shape, kernel, stride, padding, dilation, groups = CASES[case]
     rank = len(shape) - 2
     sides = pairs(
         padding, shape[1:-1], kernel[:-2], stride=(stride,) * rank, dilation=(dilation,) * rank
     )
-    return lowering._choose(shape, kernel, (stride,) * rank, sides, (dilation,) * rank, groups)
+    x = jnp.zeros(shape, dtype)
+    return lowering._choose(x, kernel, (stride,) * rank, sides, (dilation,) * rank, groups)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -88,6 +90,32 @@ def test_values_and_gradients_and_theirs_are_those_of_the_plain_operation(case):
 
     x, k = arrays(shape, kernel)
     agree(*both(jax.grad(norm_of_gradient, (0, 1), has_aux=True), x, 0.3 * k))
+
+
+def test_half_types_keep_their_digits():
+    assert chosen("winograd", jnp.bfloat16).__name__ == "with_summed_products"
+
+
+@pytest.mark.parametrize(
+    ("space", "sides"),
+    [((4, 9), ((1, 1), (0, 0))), ((7, 5), ((0, 3), (4, 1))), ((6, 8), ((2, 2), (3, 0)))],
+)
+def test_tiles_cover_maps_of_any_size_and_padding(space, sides):
+    """Against the definition, in double precision: the sum over taps of what each sees."""
+    x, k = arrays((2, *space, 64), (3, 3, 64, 65))
+    padded = np.pad(np.asarray(x, np.float64), ((0, 0), *sides, (0, 0)))
+    height, width = (n - 2 for n in padded.shape[1:3])
+    expected = sum(
+        padded[:, i : i + height, j : j + width] @ np.asarray(k, np.float64)[i, j]
+        for i, j in np.ndindex(3, 3)
+    )
+    found = jax.jit(convolve(1, sides, 1, 1))(x, k)
+    agree(found, expected, 1e-6)
+    # The input gradient is the adjoint: <y, g> = <x, gradient(g)>.
+    (g,) = arrays(found.shape, seed=2)
+    (gradient,) = jax.vjp(lambda x: convolve(1, sides, 1, 1)(x, k), x)[1](g)
+    scale = float(jnp.linalg.norm(found) * jnp.linalg.norm(g))
+    assert abs(float(jnp.vdot(found, g) - jnp.vdot(x, gradient))) < 1e-5 * scale
 
 
 # Map, window, padding, dilation: odd and even, smaller than a tile, lopsided, more than the window.

@@ -125,13 +125,13 @@ def _conv_backward(
     x, kernel = saved
     g = fenced(g)
     _, pull = jax.vjp(lambda x: library(x, kernel, strides, sides, dilations, groups), x)
-    return fenced(pull(g)[0]), _weight_gradient(x, g, kernel.shape, strides, sides, dilations)
+    return fenced(pull(g)[0]), weight_gradient(x, g, kernel.shape, strides, sides, dilations)
 
 
 with_summed_products.defvjp(_conv_forward, _conv_backward)
 
 
-def _weight_gradient(
+def weight_gradient(
     x: Array, g: Array, kernel: Ints, strides: Ints, sides: Pairs, dilations: Ints
 ) -> Array:
     """The sum over images and places of what each tap saw times the gradient there."""
