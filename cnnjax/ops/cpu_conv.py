@@ -19,6 +19,7 @@ from cnnjax.ops.window import Pairs, pad
 
 Ints = tuple[int, ...]
 NARROW = 64  # output channels up to which copies cost more than arithmetic
+PARTS = 4  # with 16, a step of LeNet-5 takes 1.1 of the time, one of ResNet-20 1.04 to 1.08
 
 
 def fenced(x: Array) -> Array:
@@ -87,12 +88,13 @@ rows_product.defvjp(_rows_forward, _rows_backward)
 
 
 def _summed_products(x: Array, g: Array) -> Array:
-    """The sum over rows of x^T g, as up to 16 products that run beside each other.
+    """The sum over rows of x^T g, as up to PARTS products that run beside each other.
 
-    One product would contract a very long axis into a small matrix, on one core.
+    One product would contract a very long axis into a small matrix, on one core; many would write
+    as many matrices to be added.
     """
     n = x.shape[0]
-    parts = max(k for k in range(1, 17) if n % k == 0)
+    parts = max(k for k in range(1, PARTS + 1) if n % k == 0)
     a, b = x.reshape(parts, -1, x.shape[-1]), g.reshape(parts, -1, g.shape[-1])
     return lax.dot_general(a, b, (((1,), (1,)), ((0,), (0,)))).sum(0)
 
