@@ -62,6 +62,8 @@ def _max_backward(
     """
     where, shape = saved
     g = fenced(g)
+    if windows == strides:
+        return (_spread(where, g, windows, shape),)
     space = shape[1:-1]
     reach = tuple((k - 1) // s for k, s in zip(windows, strides, strict=True))
     counts = tuple(-(-n // s) for n, s in zip(space, strides, strict=True))
@@ -86,6 +88,19 @@ def _max_backward(
         return total
 
     return (_interleaved(residue, strides, counts, shape),)
+
+
+def _spread(where: Array, g: Array, windows: Ints, shape: Ints) -> Array:
+    """The gradient of windows that do not overlap: each is spread over its own inputs."""
+    n, *counts, c = g.shape
+    own = [size for q in counts for size in (q, 1)]  # (n, count, 1, count, 1, .., c)
+    taps = [size for k in windows for size in (1, k)]
+    numbers = jnp.arange(math.prod(windows), dtype=where.dtype).reshape(1, *taps, 1)
+    best = where.reshape(n, *own, c) == numbers
+    seen = tuple(q * k for q, k in zip(counts, windows, strict=True))
+    full = jnp.where(best, g.reshape(n, *own, c), 0).reshape(n, *seen, c)
+    rest = [(0, size - k) for size, k in zip(shape[1:-1], seen, strict=True)]
+    return jnp.pad(full, [(0, 0), *rest, (0, 0)])
 
 
 def _interleaved(residue: Any, strides: Ints, counts: Ints, shape: Ints) -> Array:

@@ -16,7 +16,7 @@ cores with AVX2 (tests/benchmarks/lowerings.py prints them):
 | 8 input channels at most, 4x4 and more, on a small map | a banded matrix | 0.3 to 0.9 |
 | depthwise | a sum of shifted products | 0.03 to 0.2 |
 | other groups | each by itself | 0.01 to 0.2 |
-| max pooling | a running maximum; the gradient gathers | 0.2 to 0.3 |
+| max pooling | a running maximum; the gradient gathers, or spreads if none overlap | 0.2 to 0.3 |
 
 With 16 channels that one alone loses, yet a step of ResNet-20 takes 0.87 of the time that it takes
 without. Left out: Winograd's F(4x4, 3x3), 0.3 to 0.6 but wrong by 1e-5 in each layer, and a
