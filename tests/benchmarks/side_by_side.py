@@ -1,12 +1,15 @@
-"""Training and evaluation steps beside PyTorch's, eager and channels_last.
+"""Training and evaluation steps beside a peer's.
 
-    python tests/benchmarks/side_by_side.py --peer PYTHON [--only lenet5 ...] [--turns 2]
+    python tests/benchmarks/side_by_side.py --peer PYTHON [--library torch] [--only lenet5 ...]
 
-PYTHON is an interpreter with torch, torchvision and timm, such as one made by
-`python3.11 -m venv peers && peers/bin/pip install torch==2.14.1 torchvision==0.29.1 timm`. Each
-network is timed in processes of its own, ours and theirs by turns, with the same allocator setting
-(glibc keeps its memory), batch, optimizer and number of threads. Ratios are ours over theirs, above
-one where we are faster; plain is XLA's own operations (CNNJAX_LOWERING=native).
+torch: PyTorch, eager and channels_last; PYTHON has torch, torchvision and timm, such as one made by
+`python3.11 -m venv peers && peers/bin/pip install torch==2.14.1 torchvision==0.29.1 timm`.
+keras: Keras 3 on JAX; PYTHON has keras and our version of jax.
+flax: the ImageNet example of Flax; PYTHON has flax and optax, `--models` is its models.py.
+
+Each network is timed in processes of its own, ours and theirs by turns, with the same allocator
+setting (glibc asks for huge pages), batch, optimizer and number of cores. Ratios are ours over
+theirs, above one where we are faster; plain is XLA's own operations (CNNJAX_LOWERING=native).
 """
 
 import argparse
@@ -21,25 +24,42 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-TORCHVISION = {"variant": "torchvision"}
-# name: (ours, image size, channels, batch)
-NETWORKS: dict[str, tuple[dict[str, Any], int, int, int]] = {
-    "lenet5": (
-        {"name": "lenet5", "variant": "modern", "activation": "tanh", "pool": "avg"}, 28, 1, 128
-    ),
-    "resnet20": ({"name": "resnet20"}, 32, 3, 128),
-    "vgg11": ({"name": "vgg11"}, 224, 3, 8),
-    "alexnet": ({"name": "alexnet", **TORCHVISION}, 224, 3, 8),
-    "googlenet": ({"name": "googlenet", **TORCHVISION}, 224, 3, 8),
-    "squeezenet1_1": ({"name": "squeezenet1_1"}, 224, 3, 8),
-    "resnet50": ({"name": "resnet50", **TORCHVISION}, 224, 3, 8),
-    "inception_v3": ({"name": "inception_v3", **TORCHVISION}, 299, 3, 4),
-    "xception": ({"name": "xception"}, 299, 3, 4),
-}  # fmt: skip
-KEEP = {
-    "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
-    "MALLOC_TOP_PAD_": str(256 << 20), "MALLOC_ARENA_MAX": "1",
-}  # fmt: skip
+# network: image size, channels, batch
+SIZES = {
+    "lenet5": (28, 1, 128),
+    "resnet20": (32, 3, 128),
+    "vgg11": (224, 3, 8),
+    "alexnet": (224, 3, 8),
+    "googlenet": (224, 3, 8),
+    "squeezenet1_1": (224, 3, 8),
+    "resnet50": (224, 3, 8),
+    "inception_v3": (299, 3, 4),
+    "xception": (299, 3, 4),
+}
+LENET = {"variant": "modern", "activation": "tanh", "pool": "avg"}
+# library: network: the options of ours that make it the peer's
+NETWORKS: dict[str, dict[str, dict[str, Any]]] = {
+    "torch": {
+        "lenet5": LENET,
+        "resnet20": {},
+        "vgg11": {},
+        "alexnet": {"variant": "torchvision"},
+        "googlenet": {"variant": "torchvision"},
+        "squeezenet1_1": {},
+        "resnet50": {"variant": "torchvision"},
+        "inception_v3": {"variant": "torchvision"},
+        "xception": {},
+    },
+    "keras": {
+        "lenet5": LENET,
+        "resnet20": {},
+        "resnet50": {"variant": "keras"},
+        "inception_v3": {"variant": "keras"},
+        "xception": {"variant": "keras"},
+    },
+    "flax": {"resnet50": {"variant": "torchvision"}},
+}
+HUGE = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 OURS = """
 import json, resource, sys
 from cnnjax import machine
@@ -55,7 +75,7 @@ Row = dict[str, float]
 
 def run(command: list[str], **environ: str) -> Row:
     done = subprocess.run(
-        command, env={**os.environ, **KEEP, **environ}, capture_output=True, text=True
+        command, env={**os.environ, **HUGE, **environ}, capture_output=True, text=True
     )
     if done.returncode:
         raise SystemExit(f"{' '.join(command)[:200]}\n{done.stderr}")
@@ -67,25 +87,41 @@ def median(rows: list[Row], key: str) -> float:
     return statistics.median(row[key] for row in rows)
 
 
+def peer_command(options: argparse.Namespace, name: str) -> list[str]:
+    """What times the peer's network."""
+    here, size = Path(__file__).parent, list(map(str, SIZES[name]))
+    if options.library == "torch":
+        return [options.peer, str(here / "peer_torch.py"), name, *size, cores()]
+    library = options.models if options.library == "flax" else "keras"
+    return [options.peer, str(here / "peer_jax.py"), library, name, *size]
+
+
+def cores() -> str:
+    """How many this process may use, and so its children."""
+    return str(len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--peer", required=True, help="an interpreter with torch")
-    parser.add_argument("--only", nargs="*", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--peer", required=True, help="the interpreter that has the library")
+    parser.add_argument("--library", choices=NETWORKS, default="torch")
+    parser.add_argument("--models", help="models.py of the Flax ImageNet example")
+    parser.add_argument("--only", nargs="*", choices=SIZES, default=list(SIZES))
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--plain", action="store_true", help="time XLA's own operations too")
     options = parser.parse_args()
-    threads = str(len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count())
-    here = Path(__file__).parent
+    if options.library == "flax" and not options.models:
+        parser.error("--library flax takes --models, the example's models.py")
     table = Table(
-        "network", "batch", "ours, images/s", "PyTorch, images/s", "training", "evaluation",
-        "memory", "over plain JAX",
+        "network", "batch", "ours, images/s", f"{options.library}, images/s", "training",
+        "evaluation", "memory", "over plain JAX",
     )  # fmt: skip
-    for name in options.only:
-        model, size, channels, batch = NETWORKS[name]
-        mine = [sys.executable, "-c", OURS, json.dumps([model, size, channels, batch])]
-        theirs = [
-            options.peer, str(here / "peers.py"), name, *map(str, (size, channels, batch)), threads
-        ]  # fmt: skip
+    for name, differences in NETWORKS[options.library].items():
+        if name not in options.only:
+            continue
+        model = {"name": name, **differences}
+        mine = [sys.executable, "-c", OURS, json.dumps([model, *SIZES[name]])]
+        theirs = peer_command(options, name)
         rows: dict[str, list[Row]] = {"ours": [], "peer": [], "plain": []}
         for _ in range(options.turns):
             rows["ours"].append(run(mine))
@@ -97,7 +133,7 @@ def main() -> None:
         gain = median(ours, "images_per_s") / median(rows["plain"], "images_per_s") \
             if options.plain else None  # fmt: skip
         table.add_row(
-            name, str(batch), f"{median(ours, 'images_per_s'):,.1f}",
+            name, str(SIZES[name][-1]), f"{median(ours, 'images_per_s'):,.1f}",
             f"{median(peer, 'images_per_s'):,.1f}", f"{ratio['images_per_s']:.2f}",
             f"{ratio['eval_images_per_s']:.2f}", f"{ratio['peak_bytes']:.2f}",
             "" if gain is None else f"{gain:.2f}",

@@ -1,21 +1,17 @@
 """One network of PyTorch, timed: run in an environment of its own by side_by_side.py.
 
-    python tests/benchmarks/peers.py resnet50 224 3 8 2
+    python tests/benchmarks/peer_torch.py resnet50 224 3 8 2
 
 prints images/s of the training and the evaluation step (best window) and the peak memory, as JSON.
 Eager, channels_last, SGD with momentum, random images: what its users run on a CPU.
 """
 
-import json
-import resource
 import sys
-import time
 
 import torch
+from peer_timing import report
 from torch import nn
 from torch.nn import functional as F
-
-WINDOWS, SECONDS = 5, 1.0
 
 
 def lenet5() -> nn.Module:
@@ -77,6 +73,7 @@ def main(name: str, size: str, channels: str, batch: str, threads: str) -> None:
     optimizer = torch.optim.SGD(model.parameters(), 0.001, momentum=0.9)
 
     def train() -> None:
+        model.train()
         optimizer.zero_grad()
         out = model(x)
         heads = out if isinstance(out, tuple) else (out,)
@@ -90,24 +87,10 @@ def main(name: str, size: str, channels: str, batch: str, threads: str) -> None:
 
     @torch.no_grad()
     def evaluate() -> None:
+        model.eval()
         F.cross_entropy(model(x), labels)
 
-    found = {}
-    for key, step, mode in (("images_per_s", train, True), ("eval_images_per_s", evaluate, False)):
-        model.train(mode)
-        step()
-        start = time.perf_counter()
-        step()
-        length = max(1, round(SECONDS / (time.perf_counter() - start)))
-        rates = []
-        for _ in range(WINDOWS):
-            start = time.perf_counter()
-            for _ in range(length):
-                step()
-            rates.append(length * int(batch) / (time.perf_counter() - start))
-        found[key] = max(rates)
-    found["peak_bytes"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps(found))
+    report(train, evaluate, int(batch))
 
 
 if __name__ == "__main__":
