@@ -551,6 +551,8 @@ def _overrides(given: list[str] | None, data_dir: str | None) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and give its exit code; what a user caused is said without a traceback."""
     try:
+        if arguments is None:  # this process is the command, and not somebody's program or test
+            machine.take_memory()
         machine.set_up()
         app(list(arguments) if arguments is not None else None, prog_name="cnnjax")
     except CnnjaxError as error:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 
@@ -125,8 +126,25 @@ def test_programs_are_kept_where_the_user_says_or_in_their_cache(tmp_path):
 
 
 def test_a_mistyped_policy_for_memory_is_refused():
-    with pytest.raises(SpecError, match=r"CNNJAX_MALLOC: unknown policy 'keeep'.*'keep'"):
-        machine.set_up({"CNNJAX_MALLOC": "keeep", "HOME": "."})
+    with pytest.raises(SpecError, match=r"CNNJAX_MALLOC: unknown policy 'hugh'.*'huge'"):
+        machine.take_memory({"CNNJAX_MALLOC": "hugh"})
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is one of glibc's")
+def test_a_command_with_huge_pages_begins_anew_and_keeps_what_the_user_set():
+    environ = os.environ | {"CNNJAX_MALLOC": "huge", "GLIBC_TUNABLES": "glibc.malloc.perturb=0"}
+    script = """
+import os, sys
+from cnnjax import machine
+machine.take_memory()
+print(os.environ["GLIBC_TUNABLES"], sys.argv[1:], os.getpid())
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, "a b", "c"], env=environ, stdout=subprocess.PIPE, text=True
+    )
+    said, _ = process.communicate()
+    expected = "glibc.malloc.perturb=0:glibc.malloc.hugetlb=1 ['a b', 'c']"
+    assert said.strip() == f"{expected} {process.pid}"
 
 
 @pytest.mark.slow
@@ -143,7 +161,7 @@ def test_a_second_command_reads_what_the_first_compiled(tmp_path):
     }
     (tmp_path / "spec.json").write_text(json.dumps(spec))
     command = [sys.executable, "-m", "cnnjax", "train", str(tmp_path / "spec.json")]
-    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "CNNJAX_MALLOC": "keep"}
+    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "CNNJAX_MALLOC": "huge"}
     environ.pop("JAX_COMPILATION_CACHE_DIR", None)
     held = []
     for run in ("a", "b"):
