@@ -352,8 +352,10 @@ def write_study(directory, errors, *, steps=2, seeds=3):
         "runs": runs,
     }  # fmt: skip
     (directory / "study.json").write_text(json.dumps(content))
-    launch = {"run": "0", "host": "secret", "pid": 1, "started": 100.0, "exit_code": 0}
-    lines = [{**launch, "ended": 160.0}, {**launch, "ended": None}]
+    launch = {"run": "0", "host": "secret", "pid": 1, "exit_code": 0}
+    # Two beside each other for 50 s, a pause, and one for 10 s; the end of the last is not known.
+    spans = ((100.0, 140.0), (110.0, 150.0), (500.0, 510.0), (505.0, 508.0), (600.0, None))
+    lines = [{**launch, "started": start, "ended": end} for start, end in spans]
     (directory / "launches.jsonl").write_text("".join(json.dumps(r) + "\n" for r in lines))
     return directory
 

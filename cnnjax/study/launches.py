@@ -7,7 +7,8 @@ and stay so where whoever started it did not live to see its end.
 
 import fcntl
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,16 @@ def last(directory: Path) -> dict[str, dict[str, Any]]:
 def failed(row: Mapping[str, Any]) -> bool:
     """Whether the process of a row ended by an error of its own."""
     return row.get("exit_code") not in (None, 0, *STOPPED)
+
+
+def seconds_busy(rows: Iterable[Mapping[str, Any]]) -> float:
+    """Time in which at least one process of `rows` ran, as a clock on the wall shows it."""
+    spans = sorted((row["started"], row["ended"]) for row in rows if row.get("ended") is not None)
+    total, until = 0.0, -math.inf
+    for start, end in spans:
+        total += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return total
 
 
 def started(directory: Path, row: Mapping[str, Any]) -> None:

@@ -24,7 +24,7 @@ LEGEND = (
     "Effects are paired by seed and positive in the claimed direction; between equals they are the"
     " difference. The interval is over seeds, on one test set; n counts pairs; what is of interest"
     " was fixed before the runs. TMAC: multiply-adds of all training, three forward passes an"
-    " image. Minutes are those of all processes together. * settings were overridden or seeds left"
+    " image. Minutes are those in which any run was on. * settings were overridden or seeds left"
     " out; >= and <= an effect that is a bound, since some runs never reached the threshold."
 )
 

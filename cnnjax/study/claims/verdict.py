@@ -67,7 +67,7 @@ class Verdict:
     """What a study says of a claim. `changed`: where its runs are not what the claim asks for;
     `missing`: arms that lack seeds without which it cannot be judged.
 
-    `macs` are the multiply-adds of all training, `minutes` the time of all processes together.
+    `macs` are the multiply-adds of all training, `minutes` the time while any run was on.
     """
 
     claim: Claim
@@ -221,10 +221,9 @@ def _training_macs(run: Run) -> int:
 
 
 def _minutes(directory: Path, runs: Sequence[Run]) -> float | None:
-    """Time of the processes that trained, from start to end; without their record, of the steps."""
-    rows = [row for row in launches.read(directory) if row.get("ended") is not None]
-    if rows:
-        return sum(row["ended"] - row["started"] for row in rows) / 60
+    """Time while any run was on, pauses left out; without that record, the time of the steps."""
+    if busy := launches.seconds_busy(launches.read(directory)):
+        return busy / 60
     seconds = [run.seconds for run in runs if run.seconds is not None]
     return sum(seconds) / 60 if seconds else None
 
