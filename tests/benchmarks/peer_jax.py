@@ -35,8 +35,8 @@ def keras_network(name: str, shape: tuple[int, ...]) -> Any:
     if name == "lenet5":
         return keras.Sequential([
             layers.Input(shape),
-            layers.Conv2D(6, 5, padding="same", activation="tanh"), layers.AveragePooling2D(),
-            layers.Conv2D(16, 5, activation="tanh"), layers.AveragePooling2D(),
+            layers.Conv2D(6, 5, padding="same", activation="tanh"), layers.AveragePooling2D(2),
+            layers.Conv2D(16, 5, activation="tanh"), layers.AveragePooling2D(2),
             layers.Conv2D(120, 5, activation="tanh"), layers.Flatten(),
             layers.Dense(84, activation="tanh"), layers.Dense(10),
         ])  # fmt: skip
