@@ -84,7 +84,7 @@ CHECKED = set()
 @pytest.mark.parametrize(("claim", "tier"), TRACED)
 def test_every_arm_of_every_tier_is_a_valid_experiment_whose_shapes_fit(claim, tier):
     """In larger tiers the first arm is traced, and those that the smallest has not."""
-    small = claim.settings["cpu"].arms.values()
+    small = claim.settings["cpu"].arms.values() if "cpu" in claim.settings else ()
     for i, changes in enumerate(claim.settings[tier].arms.values()):
         spec = load(claim.source(tier), changes=changes)
         if tier != "cpu" and i and changes in small:
@@ -132,11 +132,13 @@ def test_nothing_is_chosen_by_looking_at_test_images():
                 assert not contrast.measure.sees_test
 
 
-def test_the_table_calls_claims_by_their_ids_and_all_run_on_the_bundled_data():
+def test_the_table_calls_claims_by_their_ids_and_the_small_tier_has_its_data():
     assert [claim.id for claim in CLAIMS.values()] == list(CLAIMS)
-    for claim in CLAIMS.values():
-        assert claim.settings["cpu"].experiment["dataset"]["name"] == "fashion_mnist_12k"
-        assert claim.settings["cpu"].seeds >= 3
+    small = [claim.settings["cpu"] for claim in CLAIMS.values() if "cpu" in claim.settings]
+    assert len(small) >= 16
+    for setting in small:
+        assert setting.experiment["dataset"]["name"] == "fashion_mnist_12k"
+        assert setting.seeds >= 3
 
 
 # --- the rule -------------------------------------------------------------------------------------

@@ -8,11 +8,6 @@ from cnnjax.study.claims.vgg import CIFAR, LENGTH, SMALL
 
 SZEGEDY = "Szegedy et al. 2014 (arXiv:1409.4842)"
 RETHINKING = "Szegedy et al. 2015 (arXiv:1512.00567)"
-# The stem of large images halves 28x28 twice before the first block: blocks of 4x4, 2x2 and 1x1.
-SMALL_GOOGLENET = {
-    "name": "googlenet", "width": 0.25, "stem": "imagenet", "norm": "none", "aux_heads": 0,
-    "dropout": 0.0,
-}  # fmt: skip
 # RMSProp as in section 8 of the paper; the rate decays exponentially, in 49 steps.
 INCEPTION = {
     "epochs": 100,
@@ -94,17 +89,6 @@ REDUCTION_1X1 = Claim(
     ),
     contrasts=(Contrast("reduced against naive", "reduced", "naive", FinalError(), 1.0, "equal"),),
     settings={
-        "cpu": Setting(
-            "GoogLeNet a quarter as wide on maps of 4x4 and less, no norm. What is saved stands in"
-            " the arms' multiply-adds.",
-            {
-                "model": SMALL_GOOGLENET,
-                "dataset": fashion_12k(),
-                "schedule": adamw(500, 1e-3),
-            },
-            {"reduced": {}, "naive": {"model.inception": "naive"}},
-            seeds=5,
-        ),
         "gpu": Setting(
             "A quarter as wide with batch norm, on CIFAR-10.",
             {
@@ -145,17 +129,6 @@ AUXILIARY_HEADS = Claim(
         Contrast("one head against two", "one head", "two heads", FinalError(), 1.0, "equal"),
     ),
     settings={
-        "cpu": Setting(
-            "GoogLeNet a quarter as wide on maps of 4x4 and less, no norm, three passes: the end of"
-            " training that the claim speaks of is not reached.",
-            {
-                "model": SMALL_GOOGLENET | {"aux_heads": 2},
-                "dataset": fashion_12k(),
-                "schedule": adamw(500, 1e-3),
-            },
-            _HEADS,
-            seeds=4,
-        ),
         "gpu": Setting(
             "A quarter as wide, on CIFAR-10.",
             {
