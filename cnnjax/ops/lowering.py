@@ -10,17 +10,18 @@ cores with AVX2 (tests/benchmarks/lowerings.py prints them):
 |---|---|---|
 | any convolution | fences around it, so that what made its input is not computed again | |
 | 1x1 | a matrix product; the weight gradient as several | 0.4 to 0.7 |
-| window as large as the map | a linear layer | 0.3 |
-| 3x3 at stride 1, 64 channels and more | Winograd's F(2x2, 3x3), input gradient too | 0.4 to 0.8 |
+| window as large as the map | a linear layer | 0.2 |
+| 3x3 at stride 1, 64 channels and more | Winograd's F(2x2, 3x3), input gradient too | 0.5 to 1.1 |
 | 16 input channels and more | the weight gradient as products, of tiles if narrow | 0.7 to 0.8 |
-| 8 input channels at most, 4x4 and more, on a small map | a banded matrix | 0.3 to 0.9 |
+| 8 input channels at most, 4x4 and more, on a small map | a banded matrix | 0.2 to 0.8 |
 | depthwise | a sum of shifted products | 0.03 to 0.2 |
 | other groups | each by itself | 0.01 to 0.2 |
-| max pooling | a running maximum; the gradient gathers, or spreads if none overlap | 0.2 to 0.3 |
+| max pooling | a running maximum; the gradient gathers, or spreads if none overlap | 0.1 to 0.3 |
 
-With 16 channels that one alone loses, yet a step of ResNet-20 takes 0.87 of the time that it takes
-without. Left out: Winograd's F(4x4, 3x3), 0.3 to 0.6 but wrong by 1e-5 in each layer, and a
-gradient of batch norm in one pass, with which the step takes 0.97 to 0.99.
+With 16 channels the products alone lose, yet a step of ResNet-20 takes 0.87 of the time that it
+takes without. Winograd's form gains nothing with 64 channels on 56x56 and most with 256 on 14x14.
+Left out: its F(4x4, 3x3), faster but wrong by 1e-5 in each layer, and a gradient of batch norm in
+one pass, with which the step takes 0.97 to 0.99.
 """
 
 import math
