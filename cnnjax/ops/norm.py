@@ -7,6 +7,7 @@ from jax import Array, lax
 from jaxtyping import Float
 
 from cnnjax.errors import ShapeError
+from cnnjax.ops.lowering import normalise_by_batch
 from cnnjax.ops.numeric import across, wide
 
 
@@ -52,10 +53,9 @@ def batch_norm_train(
     count = x.size // max(x.shape[-1], 1)
     if count < (2 if unbiased else 1):
         raise ShapeError(f"batch statistics need more values per channel than {x.shape} holds")
-    axes = tuple(range(x.ndim - 1))
-    batch_mean = jnp.mean(wide(x), axis=axes)
-    batch_var = jnp.mean(jnp.square(wide(x) - across(batch_mean, x)), axis=axes)
-    y = batch_norm(x, batch_mean, batch_var, scale, bias, eps=eps)
+    scale = jnp.ones(x.shape[-1], wide(x).dtype) if scale is None else scale
+    bias = jnp.zeros(x.shape[-1], wide(x).dtype) if bias is None else bias
+    y, batch_mean, batch_var = normalise_by_batch(x, scale, bias, eps)
     stored = batch_var * (count / (count - 1)) if unbiased else batch_var
     return y, (_blend(mean, batch_mean, momentum), _blend(var, stored, momentum))
 
