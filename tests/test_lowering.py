@@ -118,34 +118,40 @@ def test_tiles_cover_maps_of_any_size_and_padding(space, sides):
     assert abs(float(jnp.vdot(found, g) - jnp.vdot(x, gradient))) < 1e-5 * scale
 
 
-# Map, window, padding, dilation: odd and even, smaller than a tile, lopsided, more than the window.
-WEIGHT_GRADIENTS = [
-    ((6, 7), (3, 3), ((1, 1), (1, 1)), (1, 1)),
-    ((5, 8), (5, 5), ((0, 0), (0, 0)), (1, 1)),
-    ((5, 6), (2, 4), ((0, 1), (2, 1)), (1, 1)),
-    ((7, 2), (3, 3), ((2, 2), (3, 0)), (2, 1)),
-    ((6, 9), (1, 3), ((0, 0), (2, 2)), (1, 2)),
-    ((9,), (7,), ((3, 3),), (1,)),
-    ((3, 4, 5), (2, 3, 3), ((0, 0), (1, 1), (1, 1)), (1, 1, 1)),
+# Map, window, padding, stride, dilation: odd and even, lopsided, a window less than its stride.
+GRADIENTS = [
+    ((6, 7), (3, 3), ((1, 1), (1, 1)), (1, 1), (1, 1)),
+    ((5, 6), (2, 4), ((0, 1), (2, 1)), (1, 1), (1, 1)),
+    ((7, 2), (3, 3), ((2, 2), (3, 0)), (1, 1), (2, 1)),
+    ((6, 9), (1, 3), ((0, 0), (2, 2)), (1, 1), (1, 2)),
+    ((9, 8), (7, 7), ((3, 3), (3, 3)), (2, 2), (1, 1)),
+    ((7, 8), (3, 3), ((0, 1), (1, 1)), (2, 2), (1, 1)),
+    ((8, 5), (3, 1), ((4, 0), (0, 0)), (1, 2), (1, 1)),
+    ((9, 9), (3, 3), ((0, 0), (0, 0)), (3, 2), (1, 1)),
+    ((9,), (7,), ((3, 3),), (2,), (1,)),
+    ((3, 4, 5), (2, 3, 3), ((0, 0), (1, 1), (1, 1)), (1, 2, 1), (1, 1, 1)),
 ]
 
 
-@pytest.mark.parametrize("c_out", [2, 65], ids=["narrow", "wide"])
-@pytest.mark.parametrize(("space", "window", "sides", "dilation"), WEIGHT_GRADIENTS)
-def test_weight_gradients_are_their_definition(space, window, sides, dilation, c_out):
-    """The sum over images and places of what a tap saw, times the gradient there."""
-    (x,) = arrays((3, *space, 16))
-    k = jnp.zeros((*window, 16, c_out))
-    conv = convolve(1, sides, dilation, 1)
-    pull_back = lambda x, g: jax.vjp(lambda k: conv(x, k), k)[1](g)[0]  # noqa: E731
+@pytest.mark.parametrize("c_in", [3, 16], ids=["image", "map"])
+@pytest.mark.parametrize(("space", "window", "sides", "stride", "dilation"), GRADIENTS)
+def test_gradients_are_their_definition(space, window, sides, stride, dilation, c_in):
+    """What a tap saw, times the gradient there; and the gradient, spread to what each tap saw."""
+    x, k = arrays((3, *space, c_in), (*window, c_in, 5))
+    conv = convolve(stride, sides, dilation, 1)
     (g,) = arrays(jax.eval_shape(conv, x, k).shape, seed=1)
     padded = np.pad(np.asarray(x, np.float64), ((0, 0), *sides, (0, 0)))
-    expected = np.zeros(k.shape)
+    to_x, to_k = np.zeros(padded.shape), np.zeros(k.shape)
     for tap in np.ndindex(*window):
-        starts = [t * d for t, d in zip(tap, dilation, strict=True)]
-        seen = padded[:, *(slice(a, a + n) for a, n in zip(starts, g.shape[1:], strict=False))]
-        expected[tap] = np.tensordot(seen, g, (range(x.ndim - 1),) * 2)
-    agree(jax.jit(pull_back)(x, g), expected)
+        seen = (slice(None), *(
+            slice(t * d, t * d + (n - 1) * s + 1, s)
+            for t, d, s, n in zip(tap, dilation, stride, g.shape[1:-1], strict=True)
+        ))  # fmt: skip
+        to_k[tap] = np.tensordot(padded[seen], g, (range(x.ndim - 1),) * 2)
+        to_x[seen] += np.asarray(g, np.float64) @ np.asarray(k[tap], np.float64).T
+    inside = (slice(low, low + n) for (low, _), n in zip(sides, space, strict=True))
+    expected = (to_x[:, *inside], to_k)
+    agree(jax.jit(lambda x, k, g: jax.vjp(conv, x, k)[1](g))(x, k, g), expected)
 
 
 # The same shapes every time: XLA:CPU itself aborts on a few of its own convolutions.
@@ -194,7 +200,9 @@ def test_a_pool_passes_on_what_is_not_a_number():
 
 def network(x, k1, k2, k3):
     """Every formulation in one function."""
-    x = jnp.tanh(ops.conv(x, k1))
+    x = ops.conv(x, k1)
+    zeros = jnp.zeros(x.shape[-1], x.dtype)
+    x = jnp.tanh(ops.batch_norm_train(x, zeros, zeros, zeros + 1, zeros)[0])
     x = ops.max_pool(x, 3, stride=2, padding="SAME")
     x = ops.depthwise_conv(jnp.tanh(ops.conv(x, k2, stride=2)), k3)
     return ops.conv(x, jnp.full((*x.shape[1:-1], x.shape[-1], 3), 0.1, x.dtype), padding="VALID")

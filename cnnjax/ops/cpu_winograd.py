@@ -6,14 +6,12 @@ is as exact as XLA's own; F(4x4, 3x3) would be faster still and ten times less e
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from cnnjax.ops.cpu_conv import Ints, fenced, weight_gradient
+from cnnjax.ops.cpu_conv import Ints, fenced, with_gradients
 from cnnjax.ops.window import Pairs
 
 OUTPUTS, INPUTS, TAPS = 2, 4, 3
@@ -21,42 +19,29 @@ CHANNELS = 64  # below, what is saved in products goes into the sums around them
 
 
 def pays(x: Array, kernel: Ints, sides: Pairs) -> bool:
-    """Whether maps are deep and large enough; half types have no digits to spare for the sums."""
-    outputs = (n + sum(side) - TAPS + 1 for n, side in zip(x.shape[1:-1], sides, strict=True))
-    deep = min(kernel[-2:]) >= CHANNELS and min(outputs) >= INPUTS
+    """Whether products outweigh sums: maps deeper than wide, which wide maps are too large to hold.
+
+    Half types have no digits to spare for the sums.
+    """
+    outputs = [n + sum(side) - TAPS + 1 for n, side in zip(x.shape[1:-1], sides, strict=True)]
+    deep = min(kernel[-2:]) >= max(CHANNELS, 2 * max(outputs)) and min(outputs) >= INPUTS
     return deep and x.dtype.name in ("float32", "float64")
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
+def _input_gradient(
+    g: Array, kernel: Array, shape: Ints, strides: Ints, sides: Pairs, dilations: Ints
+) -> Array:
+    """The turned kernel over the gradient, which is a convolution of this kind too."""
+    opposite = tuple((TAPS - 1 - low, TAPS - 1 - high) for low, high in sides)
+    return _convolution(g, kernel[::-1, ::-1], opposite, channels=1)
+
+
+@with_gradients(_input_gradient)
 def winograd(
     x: Array, kernel: Array, strides: Ints, sides: Pairs, dilations: Ints, groups: int
 ) -> Array:
-    """F(2x2, 3x3), forward and for the input gradient, which is such a convolution too."""
+    """F(2x2, 3x3)."""
     return _convolution(x, kernel, sides)
-
-
-def _forward(
-    x: Array, kernel: Array, strides: Ints, sides: Pairs, dilations: Ints, groups: int
-) -> tuple[Array, tuple[Array, Array]]:
-    return _convolution(x, kernel, sides), (x, kernel)
-
-
-def _backward(
-    strides: Ints,
-    sides: Pairs,
-    dilations: Ints,
-    groups: int,
-    saved: tuple[Array, Array],
-    g: Array,
-) -> tuple[Array, Array]:
-    x, kernel = saved
-    g = fenced(g)
-    opposite = tuple((TAPS - 1 - low, TAPS - 1 - high) for low, high in sides)
-    gx = fenced(_convolution(g, kernel[::-1, ::-1], opposite, channels=1))
-    return gx, weight_gradient(x, g, kernel.shape, strides, sides, dilations)
-
-
-winograd.defvjp(_forward, _backward)
 
 
 def _convolution(x: Array, kernel: Array, sides: Pairs, channels: int = 0) -> Array:

@@ -9,19 +9,19 @@ cores with AVX2 (tests/benchmarks/lowerings.py prints them):
 | operation | formulation | ratio |
 |---|---|---|
 | any convolution | fences around it, so that what made its input is not computed again | |
-| 1x1 | a matrix product; the weight gradient as several | 0.4 to 0.7 |
+| 1x1 | a matrix product; the weight gradient as several | 0.3 to 0.7 |
 | window as large as the map | a linear layer | 0.2 |
-| 3x3 at stride 1, 64 channels and more | Winograd's F(2x2, 3x3), input gradient too | 0.5 to 1.1 |
-| 16 input channels and more | the weight gradient as products, of tiles if narrow | 0.7 to 0.8 |
-| 8 input channels at most, 4x4 and more, on a small map | a banded matrix | 0.2 to 0.8 |
-| depthwise | a sum of shifted products | 0.03 to 0.2 |
+| 3x3 at stride 1, 64 channels and more, maps half as wide | Winograd's F(2x2, 3x3) | 0.5 |
+| 16 input channels and more | the weight gradient as products | 0.7 |
+| 4 input channels at most | the same, of neighbours that are put beside each other | 0.4 to 1.0 |
+| a stride of 2 | the input gradient as a convolution for each residue | 0.7 to 0.8 |
+| 8 input channels at most, 4x4 and more, on a small map | a banded matrix | 0.3 to 0.9 |
+| depthwise | a sum of shifted products | 0.03 to 0.1 |
 | other groups | each by itself | 0.01 to 0.2 |
-| max pooling | a running maximum; the gradient gathers, or spreads if none overlap | 0.1 to 0.3 |
+| max pooling | a running maximum; the gradient gathers, or spreads if none overlap | 0.2 |
 | batch norm in training | a gradient of its own that goes over the maps twice | 0.6 |
 
-With 16 channels the products alone lose, yet a step of ResNet-20 takes 0.87 of the time that it
-takes without. Winograd's form gains nothing with 64 channels on 56x56 and most with 256 on 14x14.
-Left out: its F(4x4, 3x3), faster but wrong by 1e-5 in each layer.
+Left out: Winograd's F(4x4, 3x3), faster but wrong by 1e-5 in each layer.
 """
 
 import math
@@ -98,7 +98,7 @@ def _choose(
     plain = strides == dilations == ones
     if window == (3, 3) and plain and cpu_winograd.pays(x, kernel, sides):
         return cpu_winograd.winograd
-    if c_in >= 16:
+    if c_in >= 16 or cpu_conv.is_image(c_in, strides, dilations):
         return cpu_conv.with_summed_products
     return cpu_conv.library
 

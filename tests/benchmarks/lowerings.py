@@ -21,25 +21,48 @@ from rich.table import Table
 from cnnjax import ops
 from cnnjax.ops import lowering
 
-# name: (input, kernel or None for a pool, options)
-CASES: dict[str, tuple[tuple[int, ...], tuple[int, ...] | None, dict[str, Any]]] = {
-    "1x1, 256 -> 64, 56x56": ((4, 56, 56, 256), (1, 1, 256, 64), {}),
-    "1x1, 728 -> 728, 19x19": ((4, 19, 19, 728), (1, 1, 728, 728), {}),
-    "1x1 stride 2, 256 -> 512, 56x56": ((4, 56, 56, 256), (1, 1, 256, 512), {"stride": 2}),
-    "3x3, 16 -> 16, 32x32": ((64, 32, 32, 16), (3, 3, 16, 16), {}),
-    "3x3, 64 -> 64, 56x56": ((4, 56, 56, 64), (3, 3, 64, 64), {}),
-    "3x3, 256 -> 256, 14x14": ((4, 14, 14, 256), (3, 3, 256, 256), {}),
-    "3x3 stride 2, 256 -> 256, 28x28": ((4, 28, 28, 256), (3, 3, 256, 256), {"stride": 2}),
-    "5x5, 1 -> 6, 32x32": ((128, 32, 32, 1), (5, 5, 1, 6), {"padding": "VALID"}),
-    "5x5, 6 -> 16, 14x14": ((128, 14, 14, 6), (5, 5, 6, 16), {"padding": "VALID"}),
-    "5x5 over a 5x5 map, 16 -> 120": ((128, 5, 5, 16), (5, 5, 16, 120), {"padding": "VALID"}),
-    "3x3 in 2 groups, 96 -> 256, 13x13": ((16, 13, 13, 96), (3, 3, 48, 256), {"groups": 2}),
-    "3x3 in 2 groups, 12 -> 32, 13x13": ((64, 13, 13, 12), (3, 3, 6, 32), {"groups": 2}),
-    "3x3 in 32 groups, 128, 28x28": ((4, 28, 28, 128), (3, 3, 4, 128), {"groups": 32}),
-    "depthwise 3x3, 728, 19x19": ((4, 19, 19, 728), (3, 3, 1, 728), {"groups": 728}),
-    "depthwise 3x3, 128, 56x56": ((4, 56, 56, 128), (3, 3, 1, 128), {"groups": 128}),
-    "max pool 2x2, 64, 32x32": ((64, 32, 32, 64), None, {"window": 2}),
-    "max pool 3x3 stride 2, 64, 56x56": ((8, 56, 56, 64), None, {"window": 3, "stride": 2}),
+type Operation = Callable[..., Any]
+type Shapes = list[tuple[int, ...]]
+
+
+def conv(**options: Any) -> Operation:
+    return lambda x, k: ops.conv(x, k, **options)
+
+
+def pool(**options: Any) -> Operation:
+    return lambda x: ops.max_pool(x, **options)
+
+
+def norm(x: Any, scale: Any, bias: Any) -> Any:
+    return ops.batch_norm_train(x, scale, scale, scale, bias)[0]
+
+
+# What runs on which shapes. The stems of networks need no gradient of their input.
+CASES: dict[str, tuple[Operation, Shapes]] = {
+    "1x1, 256 -> 64, 56x56": (conv(), [(4, 56, 56, 256), (1, 1, 256, 64)]),
+    "1x1, 728 -> 728, 19x19": (conv(), [(4, 19, 19, 728), (1, 1, 728, 728)]),
+    "1x1 stride 2, 256 -> 512, 56x56": (conv(stride=2), [(4, 56, 56, 256), (1, 1, 256, 512)]),
+    "3x3, 16 -> 16, 32x32": (conv(), [(64, 32, 32, 16), (3, 3, 16, 16)]),
+    "3x3, 64 -> 64, 56x56": (conv(), [(4, 56, 56, 64), (3, 3, 64, 64)]),
+    "3x3, 128 -> 128, 28x28": (conv(), [(4, 28, 28, 128), (3, 3, 128, 128)]),
+    "3x3, 256 -> 256, 14x14": (conv(), [(4, 14, 14, 256), (3, 3, 256, 256)]),
+    "3x3 stride 2, 16 -> 32, 32x32": (conv(stride=2), [(64, 32, 32, 16), (3, 3, 16, 32)]),
+    "3x3 stride 2, 256 -> 256, 28x28": (conv(stride=2), [(4, 28, 28, 256), (3, 3, 256, 256)]),
+    "stem 3x3, 3 -> 16, 32x32": (conv(), [(64, 32, 32, 3), (3, 3, 3, 16)]),
+    "stem 7x7 stride 2, 3 -> 64, 224x224": (conv(stride=2), [(8, 224, 224, 3), (7, 7, 3, 64)]),
+    "stem 3x3 stride 2, 3 -> 32, 299x299": (conv(stride=2), [(4, 299, 299, 3), (3, 3, 3, 32)]),
+    "5x5, 1 -> 6, 32x32": (conv(padding="VALID"), [(128, 32, 32, 1), (5, 5, 1, 6)]),
+    "5x5, 6 -> 16, 14x14": (conv(padding="VALID"), [(128, 14, 14, 6), (5, 5, 6, 16)]),
+    "5x5 over a 5x5 map, 16 -> 120": (conv(padding="VALID"), [(128, 5, 5, 16), (5, 5, 16, 120)]),
+    "3x3 in 2 groups, 96 -> 256, 13x13": (conv(groups=2), [(16, 13, 13, 96), (3, 3, 48, 256)]),
+    "3x3 in 2 groups, 12 -> 32, 13x13": (conv(groups=2), [(64, 13, 13, 12), (3, 3, 6, 32)]),
+    "3x3 in 32 groups, 128, 28x28": (conv(groups=32), [(4, 28, 28, 128), (3, 3, 4, 128)]),
+    "depthwise 3x3, 728, 19x19": (conv(groups=728), [(4, 19, 19, 728), (3, 3, 1, 728)]),
+    "depthwise 3x3, 128, 56x56": (conv(groups=128), [(4, 56, 56, 128), (3, 3, 1, 128)]),
+    "max pool 2x2, 64, 32x32": (pool(window=2), [(64, 32, 32, 64)]),
+    "max pool 3x3 stride 2, 64, 56x56": (pool(window=3, stride=2), [(8, 56, 56, 64)]),
+    "batch norm, 16, 32x32": (norm, [(128, 32, 32, 16), (16,), (16,)]),
+    "batch norm, 256, 56x56": (norm, [(8, 56, 56, 256), (256,), (256,)]),
 }
 
 
@@ -49,16 +72,14 @@ def timed(function: Callable[..., Any], args: tuple[Any, ...]) -> float:
     return time.perf_counter() - start
 
 
-def compiled(kernel: bool, options: dict[str, Any], args: tuple[Any, ...]) -> Callable[..., Any]:
+def compiled(operation: Operation, args: tuple[Any, ...], wrt: tuple[int, ...]) -> Operation:
     """Value and gradients of one operation between two others, as a network has it."""
 
-    def step(x: Any, *rest: Any) -> Any:
-        def apply(*a: Any) -> Any:
-            x = jnp.tanh(a[0])
-            y = ops.conv(x, a[1], **options) if kernel else ops.max_pool(x, **options)
-            return jnp.sum(jnp.tanh(y))
+    def step(*args: Any) -> Any:
+        def apply(x: Any, *rest: Any) -> Any:
+            return jnp.sum(jnp.tanh(operation(jnp.tanh(x), *rest)))
 
-        return jax.value_and_grad(apply, tuple(range(1 + len(rest))))(x, *rest)
+        return jax.value_and_grad(apply, wrt)(*args)
 
     return jax.jit(step).lower(*args).compile()
 
@@ -69,12 +90,12 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     table = Table("operation", "XLA's own, ms", "ours, ms", "ratio")
     generator = np.random.default_rng(0)
-    for name, (shape, kernel, options) in CASES.items():
-        shapes = [shape] if kernel is None else [shape, kernel]
+    for name, (operation, shapes) in CASES.items():
         args = tuple(jnp.asarray(generator.standard_normal(s), jnp.float32) for s in shapes)
+        wrt = tuple(range(name.startswith("stem"), len(shapes)))
         with lowering.native():
-            theirs = compiled(kernel is not None, options, args)
-        ours = compiled(kernel is not None, options, args)
+            theirs = compiled(operation, args, wrt)
+        ours = compiled(operation, args, wrt)
         pairs = [(timed(theirs, args), timed(ours, args)) for _ in range(rounds + 1)][1:]
         table.add_row(
             name,
