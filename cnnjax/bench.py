@@ -172,7 +172,6 @@ class _Steps:
     def __init__(self, parts: Parts) -> None:
         feed = parts.feed(0, 0)
         self._state, self._inputs = parts.state(), feed.inputs(0)
-        self._step = parts.compile(feed, self._state, self._inputs)[1]
         batch = np.arange(parts.experiment.batch_size)
         images, labels = map(jnp.asarray, parts.experiment.splits["test"].gather(batch))
         self._batch = (images, labels, jnp.ones(len(batch), bool))
@@ -180,6 +179,7 @@ class _Steps:
             eval_step, module=parts.experiment.module, loss=parts.loss, prepare=parts.prepare
         )
         self._eval = jax.jit(evaluation).lower(self._state.variables(), *self._batch).compile()
+        self._step = parts.compile(feed, self._state, self._inputs)[1]
         self.program = self._step.as_text()  # type: ignore[attr-defined]
         memory = self._step.memory_analysis()  # type: ignore[attr-defined]
         self.temporary_bytes = getattr(memory, "temp_size_in_bytes", None)

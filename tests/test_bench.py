@@ -132,7 +132,8 @@ def test_a_mistyped_policy_for_memory_is_refused():
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is one of glibc's")
 def test_a_command_with_huge_pages_begins_anew_and_keeps_what_the_user_set():
-    environ = os.environ | {"CNNJAX_MALLOC": "huge", "GLIBC_TUNABLES": "glibc.malloc.perturb=0"}
+    mine = "glibc.malloc.perturb=0:glibc.malloc.trim_threshold=99"
+    environ = os.environ | {"CNNJAX_MALLOC": "huge", "GLIBC_TUNABLES": mine}
     script = """
 import os, sys
 from cnnjax import machine
@@ -143,8 +144,8 @@ print(os.environ["GLIBC_TUNABLES"], sys.argv[1:], os.getpid())
         [sys.executable, "-c", script, "a b", "c"], env=environ, stdout=subprocess.PIPE, text=True
     )
     said, _ = process.communicate()
-    expected = "glibc.malloc.perturb=0:glibc.malloc.hugetlb=1 ['a b', 'c']"
-    assert said.strip() == f"{expected} {process.pid}"
+    added = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=67108864"
+    assert said.strip() == f"{mine}:{added} ['a b', 'c'] {process.pid}"
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from cnnjax import data
+from cnnjax.machine import give_back_memory
 from cnnjax.schema import construct
 from cnnjax.training.evaluate import Evaluator, evaluator
 from cnnjax.training.experiment import Experiment
@@ -115,12 +116,14 @@ class Parts:
         step = self.step(feed)
         functions = {1: step, length: stretched(step, length) if length > 1 else step}
         shardings = (whole, *((whole if resident else rows) for _ in inputs))
-        return {
+        compiled = {
             k: jax.jit(f, in_shardings=shardings, out_shardings=whole, donate_argnums=0)
             .lower(state, *inputs)
             .compile()
             for k, f in functions.items()
         }
+        give_back_memory()
+        return compiled
 
 
 def stretched(step: Compiled, length: int) -> Compiled:

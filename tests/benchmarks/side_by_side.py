@@ -8,7 +8,7 @@ keras: Keras 3 on JAX; PYTHON has keras and our version of jax.
 flax: the ImageNet example of Flax; PYTHON has flax and optax, `--models` is its models.py.
 
 Each network is timed in processes of its own, ours and theirs by turns, with the same allocator
-setting (glibc asks for huge pages), batch, optimizer and number of cores. Ratios are ours over
+setting (that of CNNJAX_MALLOC=huge), batch, optimizer and number of cores. Ratios are ours over
 theirs, above one where we are faster; plain is XLA's own operations (CNNJAX_LOWERING=native).
 """
 
@@ -23,6 +23,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from cnnjax import machine
 
 # network: image size, channels, batch
 SIZES = {
@@ -59,7 +61,7 @@ NETWORKS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "flax": {"resnet50": {"variant": "torchvision"}},
 }
-HUGE = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+HUGE = {"GLIBC_TUNABLES": ":".join(f"{k}={v}" for k, v in machine.TUNABLES.items())}
 OURS = """
 import json, resource, sys
 from cnnjax import machine
