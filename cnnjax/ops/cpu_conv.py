@@ -91,12 +91,16 @@ def _summed_products(x: Array, g: Array) -> Array:
     """The sum over rows of x^T g, as up to PARTS products that run beside each other.
 
     One product would contract a very long axis into a small matrix, on one core; many would write
-    as many matrices to be added.
+    as many matrices to be added. The narrow matrix comes first: the other way round a product of
+    256 with 64 channels takes 1.5 of the time.
     """
-    n = x.shape[0]
-    parts = max(k for k in range(1, PARTS + 1) if n % k == 0)
-    a, b = x.reshape(parts, -1, x.shape[-1]), g.reshape(parts, -1, g.shape[-1])
-    return lax.dot_general(a, b, (((1,), (1,)), ((0,), (0,)))).sum(0)
+    n, (a, b) = x.shape[0], (x.shape[-1], g.shape[-1])
+    if a >= 2 * b:
+        return _summed_products(g, x).T
+    long = x.size > max(a, b) * a
+    parts = max(k for k in range(1, (PARTS if long else 1) + 1) if n % k == 0)
+    x, g = x.reshape(parts, -1, a), g.reshape(parts, -1, b)
+    return lax.dot_general(x, g, (((1,), (1,)), ((0,), (0,)))).sum(0)
 
 
 # -- gradients as products and plain convolutions --------------------------------------------------
