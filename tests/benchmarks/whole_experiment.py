@@ -50,13 +50,16 @@ def main() -> None:
     parser.add_argument("--data-dir", required=True, help="where TFDS's fashion_mnist is prepared")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--turns", type=int, default=2)
+    parser.add_argument(
+        "--peers", nargs="*", choices=("torch", "keras"), default=["torch", "keras"]
+    )
     options = parser.parse_args()
     script = str(Path(__file__).parent / "whole_peer.py")
-    found: dict[str, list[tuple[float, float]]] = {"cnnjax": [], "torch": [], "keras": []}
+    found: dict[str, list[tuple[float, float]]] = {k: [] for k in ("cnnjax", *options.peers)}
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(options.turns):
             found["cnnjax"].append(ours(options, Path(folder) / f"run{turn}"))
-            for peer in ("torch", "keras"):
+            for peer in options.peers:
                 seconds, said = timed(
                     [options.peer, script, peer, options.idx, str(options.epochs)]
                 )  # fmt: skip
