@@ -125,7 +125,13 @@ def test_ready_names_take_classes_and_shape(name):
     build({"name": name}, num_classes=CLASSES, input_shape=COLOUR)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+# The networks of many branches compile for a quarter of a minute.
+BRANCHED = ("googlenet", "inception_v3")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in BRANCHED else n for n in FAMILIES]
+)
 def test_training_reaches_every_parameter_and_compiles_once(name):
     """Gradients are finite everywhere and none is forgotten; heads that training uses count."""
     module, variables, still = network(name)

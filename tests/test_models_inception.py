@@ -209,6 +209,7 @@ def test_local_response_norm_has_no_place():
         inception_v3(norm="lrn")
 
 
+@pytest.mark.slow
 def test_logits_are_kerass(keras):
     _, logits, variables = keras
     ours, _ = libraries.logits_of(KERAS, variables, size=96)

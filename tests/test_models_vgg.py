@@ -193,7 +193,7 @@ def test_a_round_trip_changes_no_bit():
     assert all(np.array_equal(back[name], state[name]) for name in state)
 
 
-@pytest.mark.parametrize("name", ["VGG16", "VGG19"])
+@pytest.mark.parametrize("name", ["VGG16", pytest.param("VGG19", marks=pytest.mark.slow)])
 def test_logits_are_those_of_keras(name):
     state, logits, params = libraries.keras_network(name, "keras_vgg.json")
     model = {

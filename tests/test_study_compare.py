@@ -311,6 +311,7 @@ def test_bad_paths_say_what_was_found(tmp_path):
         compare([])
 
 
+@pytest.mark.slow
 def test_slim_runs_give_the_same_tables(tmp_path):
     """What a paper ships: the plain files, in another place, without checkpoints."""
     study = write_study(tmp_path / "study", ARMS)
