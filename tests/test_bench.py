@@ -58,7 +58,7 @@ import json
 import jax, jax.numpy as jnp
 from cnnjax import bench, ops
 
-x, kernel = jnp.ones((64, 32, 32, 16)), jnp.ones((3, 3, 16, 16))
+x, kernel = jnp.ones((128, 32, 32, 16)), jnp.ones((5, 5, 16, 16))
 compiled = jax.jit(lambda x, k: 2 * jax.nn.relu(ops.conv(x, k))).lower(x, kernel).compile()
 
 def step(steps):
@@ -71,8 +71,8 @@ print(json.dumps({r["kind"]: r["share"] for r in bench.breakdown(step, compiled.
 
 
 def test_what_other_threads_do_counts_for_the_instruction_that_asked():
-    # 151 million multiply-adds beside a million maxima. On one device XLA hands such a convolution
-    # on in 0.1 ms; with the eight of this process it would wait for it.
+    # 839 million multiply-adds beside two million maxima. On one device XLA hands such a
+    # convolution on in 0.1 ms; with the eight of this process it would wait for it.
     environ = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     done = subprocess.run(
         [sys.executable, "-c", PROFILED], env=environ, capture_output=True, text=True, check=True
