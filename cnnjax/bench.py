@@ -179,6 +179,7 @@ class _Steps:
             eval_step, module=parts.experiment.module, loss=parts.loss, prepare=parts.prepare
         )
         self._eval = jax.jit(evaluation).lower(self._state.variables(), *self._batch).compile()
+        # Last, since it gives back what compiling both took.
         self._step = parts.compile(feed, self._state, self._inputs)[1]
         self.program = self._step.as_text()  # type: ignore[attr-defined]
         memory = self._step.memory_analysis()  # type: ignore[attr-defined]

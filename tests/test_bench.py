@@ -148,6 +148,32 @@ print(os.environ["GLIBC_TUNABLES"], sys.argv[1:], os.getpid())
     assert said.strip() == f"{mine}:{added} ['a b', 'c'] {process.pid}"
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries have no such call")
+def test_freed_memory_goes_back_to_the_system():
+    """150 MiB in blocks that glibc keeps, for another still lies above them."""
+    script = """
+import ctypes
+from pathlib import Path
+from cnnjax import machine
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+pages = lambda: int(Path("/proc/self/statm").read_text().split()[1])
+blocks = [libc.malloc(100_000) for _ in range(1500)]
+for block in blocks:
+    ctypes.memset(block, 1, 100_000)
+above = libc.malloc(100_000)
+for block in blocks:
+    libc.free(block)
+held = pages()
+machine.give_back_memory()
+print(4096 * (held - pages()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) > 100_000_000
+
+
 @pytest.mark.slow
 def test_a_second_command_reads_what_the_first_compiled(tmp_path):
     """The cache is on without being asked for, in a process of its own."""

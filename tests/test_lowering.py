@@ -92,6 +92,15 @@ def test_values_and_gradients_and_theirs_are_those_of_the_plain_operation(case):
     agree(*both(jax.grad(norm_of_gradient, (0, 1), has_aux=True), x, 0.3 * k))
 
 
+def test_images_get_a_weight_gradient_of_their_own():
+    sides, ones = ((1, 1), (1, 1)), (1, 1)
+    names = [
+        lowering._choose(jnp.zeros((2, 8, 8, c)), (3, 3, c, 8), ones, sides, ones, 1).__name__
+        for c in (3, 5)
+    ]
+    assert names == ["with_summed_products", "library"]
+
+
 def test_half_types_keep_their_digits():
     assert chosen("winograd", jnp.bfloat16).__name__ == "with_summed_products"
 

@@ -92,13 +92,14 @@ def _summed_products(x: Array, g: Array) -> Array:
 
     One product would contract a very long axis into a small matrix, on one core; many would write
     as many matrices to be added. The narrow matrix comes first: the other way round a product of
-    256 with 64 channels takes 1.5 of the time.
+    256 with 64 channels takes 1.5 of the time. One with fewer rows than its result stays whole.
     """
     n, (a, b) = x.shape[0], (x.shape[-1], g.shape[-1])
     if a >= 2 * b:
         return _summed_products(g, x).T
-    long = x.size > max(a, b) * a
-    parts = max(k for k in range(1, (PARTS if long else 1) + 1) if n % k == 0)
+    rows = x.size // a
+    most = PARTS if rows > max(a, b) else 1
+    parts = max(k for k in range(1, most + 1) if n % k == 0)
     x, g = x.reshape(parts, -1, a), g.reshape(parts, -1, b)
     return lax.dot_general(x, g, (((1,), (1,)), ((0,), (0,)))).sum(0)
 
@@ -149,11 +150,11 @@ def _input_gradient(
     alone: a convolution of the gradient at stride 1, for each r.
     """
     if max(strides) != 2 or max(dilations) > 1:
-        # The convolution is linear in the map: any map of this shape has the same pull-back.
-        _, pull = jax.vjp(
-            lambda x: library(x, kernel, strides, sides, dilations, 1), jnp.zeros(shape, g.dtype)
+        plain = partial(
+            library, kernel=kernel, strides=strides, sides=sides, dilations=dilations, groups=1
         )
-        return pull(g)[0]
+        (gx,) = jax.linear_transpose(plain, jax.ShapeDtypeStruct(shape, g.dtype))(g)
+        return gx
     rank, c_in, ones = len(strides), shape[-1], (1,) * len(strides)
     places = [-(-(n + low) // s) for n, s, (low, _) in zip(shape[1:], strides, sides, strict=False)]
     residues = []

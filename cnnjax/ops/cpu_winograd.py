@@ -19,7 +19,7 @@ CHANNELS = 64  # below, what is saved in products goes into the sums around them
 
 
 def pays(x: Array, kernel: Ints, sides: Pairs) -> bool:
-    """Whether products outweigh sums: maps deeper than wide, which wide maps are too large to hold.
+    """Whether more is saved in products than goes into sums: on maps twice as deep as wide.
 
     Half types have no digits to spare for the sums.
     """

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from cnnjax.errors import ShapeError
 from cnnjax.ops.lowering import normalise_by_batch
-from cnnjax.ops.numeric import across, wide
+from cnnjax.ops.numeric import across, normalised, wide
 
 
 def batch_norm(
@@ -24,11 +24,7 @@ def batch_norm(
 
     Evaluation: the statistics are given. Computed in at least float32, returned as `x` came.
     """
-    factor = lax.rsqrt(wide(var) + eps)
-    if scale is not None:
-        factor = factor * scale
-    y = (wide(x) - across(mean, x)) * across(factor, x)
-    return (y if bias is None else y + across(bias, x)).astype(x.dtype)
+    return normalised(x, mean, var, scale, bias, eps)
 
 
 def batch_norm_train(

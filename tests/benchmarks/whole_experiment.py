@@ -4,8 +4,8 @@
 
 LeNet-5 with ReLU and max pooling, Fashion-MNIST, batch 128, a test after each epoch; by turns. The
 peer has torch, Keras and JAX; --idx is the four IDX files, from which `cnnjax data prepare
-fashion_mnist` made what is under --data-dir. Ours compiles anew each time, and writes its
-checkpoints and curves.
+fashion_mnist` made what is under --data-dir. `--peers torch` leaves Keras out. Ours compiles anew
+each time, and writes its checkpoints and curves.
 """
 
 import argparse
