@@ -200,6 +200,29 @@ def test_random_max_pools_agree_with_the_plain_operation(data):
     agree(*both(pool, jnp.round(2 * x)))
 
 
+@pytest.mark.parametrize(
+    "shape", [(5,), (3, 5), (2, 7, 16), (2, 7, 17), (2, 3, 5, 6), (2, 3, 1, 1), (2, 2, 3, 4, 3)]
+)
+def test_arithmetic_on_maps_is_that_of_the_definition(shape):
+    """In rows of few channels or not: numpy's broadcasting says what goes beside what."""
+    x, y, a, b = map(np.asarray, arrays(shape, shape, shape[-1:], shape[-1:]))
+
+    def apply(x, y, a, b):
+        return lowering.elementwise(lambda x, y, a, b: x * y + a * b, x, y, channels=(a, b))
+
+    found, pull = jax.vjp(jax.jit(apply), x, y, a, b)
+    np.testing.assert_allclose(found, x * y + a * b, rtol=1e-6, atol=1e-6)
+    all_but_last = tuple(range(len(shape) - 1))
+    expected = (x * y, x * x, np.sum(x, all_but_last) * b, np.sum(x, all_but_last) * a)
+    agree(pull(x), expected)
+
+
+def test_maps_of_few_channels_are_rows_and_empty_ones_stay():
+    (x,) = arrays((2, 3, 5, 6))
+    assert "f32[6,30] = tanh" in primitives(ops.tanh, x)
+    assert ops.tanh(jnp.zeros((0, 3, 5, 6))).shape == (0, 3, 5, 6)
+
+
 def test_a_pool_passes_on_what_is_not_a_number():
     (x,) = arrays((1, 4, 4, 1))
     ours, theirs = both(lambda x: ops.max_pool(x, 2), x.at[0, 1, 0, 0].set(jnp.nan))
@@ -207,13 +230,16 @@ def test_a_pool_passes_on_what_is_not_a_number():
     np.testing.assert_array_equal(ours, theirs)
 
 
+def normed(x):
+    zeros = jnp.zeros(x.shape[-1], x.dtype)
+    return ops.batch_norm_train(x, zeros, zeros, zeros + 1, zeros)[0]
+
+
 def network(x, k1, k2, k3):
     """Every formulation in one function."""
-    x = ops.conv(x, k1)
-    zeros = jnp.zeros(x.shape[-1], x.dtype)
-    x = jnp.tanh(ops.batch_norm_train(x, zeros, zeros, zeros + 1, zeros)[0])
+    x = ops.tanh(normed(ops.conv(x, k1)))
     x = ops.max_pool(x, 3, stride=2, padding="SAME")
-    x = ops.depthwise_conv(jnp.tanh(ops.conv(x, k2, stride=2)), k3)
+    x = ops.depthwise_conv(ops.tanh(normed(ops.conv(x, k2, stride=2))), k3)
     return ops.conv(x, jnp.full((*x.shape[1:-1], x.shape[-1], 3), 0.1, x.dtype), padding="VALID")
 
 

@@ -24,6 +24,7 @@ from cnnjax.layers import (
     Pool,
     capture,
 )
+from cnnjax.ops.lowering import elementwise, stored
 
 Shortcut = Literal["identity", "projection", "projection_all", "none"]
 Order = Literal[
@@ -91,7 +92,8 @@ class ShortcutPath(nn.Module):
             x = d.norm(name="norm")(x, train=train) if normed else x
         else:
             space = x.ndim - 2
-            x = x[:, *((slice(None, None, self.stride),) * space), :]
+            if self.stride > 1:
+                x = stored(x)[:, *((slice(None, None, self.stride),) * space), :]
             x = jnp.pad(x, ((0, 0),) * (space + 1) + ((0, self.widen),)) if self.widen else x
         if d.shortcut_scale != 1.0:
             x = x * d.shortcut_scale
@@ -164,7 +166,7 @@ class Unit(nn.Module):
             g = jax.nn.sigmoid(gate(h))
             h = h * (1 - g)
             y = y * g if d.gate == "exclusive" else y
-        return h + y
+        return elementwise(jnp.add, h, y)
 
 
 class Stem(nn.Module):

@@ -14,22 +14,13 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Float
 
+from cnnjax.ops.cpu_rows import fenced
 from cnnjax.ops.numeric import across
 from cnnjax.ops.window import Pairs, pad
 
 Ints = tuple[int, ...]
 IMAGE = 4  # channels of what is still a picture
 PARTS = 4  # with 16, a step of LeNet-5 takes 1.1 of the time, one of ResNet-20 1.04 to 1.08
-
-
-def fenced(x: Array) -> Array:
-    """`x`, computed once and stored.
-
-    Without the fence XLA:CPU fuses whatever made `x` (batch norm, activation, the addition of a
-    shortcut) into the copy that lays it out for a convolution, and computes it again, scalar by
-    scalar, for each of the three convolutions that read it.
-    """
-    return lax.optimization_barrier(x)
 
 
 def library(

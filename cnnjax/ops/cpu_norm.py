@@ -11,12 +11,13 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
-from cnnjax.ops.cpu_conv import fenced
-from cnnjax.ops.numeric import across, normalised, wide
+from cnnjax.ops.cpu_rows import along, fenced, rows, sums
+from cnnjax.ops.numeric import normalised, wide
 
 type Found = tuple[Array, Array, Array]
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
 def by_batch(
     x: Float[Array, "*batch c"],
     scale: Float[Array, " c"],
@@ -24,29 +25,21 @@ def by_batch(
     eps: float | int,
 ) -> Found:
     """`x` normalised by its mean and (biased) variance per channel, and those two."""
-    mean, var = _statistics(x)
-    return normalised(x, mean, var, scale, bias, eps), mean, var
-
-
-def _statistics(x: Array) -> tuple[Array, Array]:
-    axes = tuple(range(x.ndim - 1))
-    mean = jnp.mean(wide(x), axis=axes)
-    return mean, jnp.mean(jnp.square(wide(x) - across(mean, x)), axis=axes)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
-def by_batch_once(x: Array, scale: Array, bias: Array, eps: float | int) -> Found:
-    """`by_batch`, whose gradient goes over the maps once for its sums and once for the result."""
-    return by_batch(x, scale, bias, eps)
+    return _forward(x, scale, bias, eps)[0]
 
 
 def _forward(
     x: Array, scale: Array, bias: Array, eps: float | int
 ) -> tuple[Found, tuple[Array, ...]]:
+    count = x.size // x.shape[-1]
     # Behind a fence the mean is another number than before it. Were it the same, XLA would compute
     # x - mean once for all that need it, and so write it to memory and read it from there.
-    mean, var = map(fenced, _statistics(x))
-    return (normalised(x, mean, var, scale, bias, eps), mean, var), (x, scale, mean, var)
+    plain = sums(wide(rows(x)), x) / count
+    mean = fenced(plain)
+    var = fenced(sums(jnp.square(wide(rows(x)) - along(plain, x)), x) / count)
+    factor = lax.rsqrt(var + eps) * scale
+    y = normalised(rows(x), *(along(v, x) for v in (mean, factor, bias))).reshape(x.shape)
+    return (y, mean, var), (x, scale, mean, var)
 
 
 def _backward(
@@ -54,18 +47,18 @@ def _backward(
 ) -> tuple[Array, Array, Array]:
     """The chain rule of Ioffe & Szegedy 2015, section 3; g_mean and g_var are mostly zeros."""
     x, scale, mean, var = saved
-    g, g_mean, g_var = fenced(gradients[0]), *gradients[1:]
-    axes, count = tuple(range(x.ndim - 1)), x.size // x.shape[-1]
-    centred = wide(x) - across(fenced(mean), x)
-    g_bias = jnp.sum(wide(g), axis=axes)
-    g_centred = jnp.sum(wide(g) * centred, axis=axes)
+    g_mean, g_var = gradients[1:]
+    count = x.size // x.shape[-1]
+    seen, g = wide(rows(x)), wide(rows(fenced(gradients[0])))
+    g_bias = sums(g, x)
+    g_centred = sums(g * (seen - along(fenced(mean), x)), x)
     inverse = lax.rsqrt(var + eps)
     factor = inverse * scale
     slope = (2 * g_var - factor * inverse**2 * g_centred) / count
     offset = (g_mean - factor * g_bias) / count
-    gx = wide(g) * across(factor, x) + (wide(x) - across(mean, x)) * across(slope, x)
-    gx = (gx + across(offset, x)).astype(x.dtype)
+    gx = g * along(factor, x) + (seen - along(mean, x)) * along(slope, x) + along(offset, x)
+    gx = gx.astype(x.dtype).reshape(x.shape)
     return gx, (g_centred * inverse).astype(scale.dtype), g_bias.astype(scale.dtype)
 
 
-by_batch_once.defvjp(_forward, _backward)
+by_batch.defvjp(_forward, _backward)

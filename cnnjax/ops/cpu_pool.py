@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from cnnjax.ops.cpu_conv import Ints, fenced, tap_of
+from cnnjax.ops.cpu_conv import Ints, tap_of
+from cnnjax.ops.cpu_rows import fenced
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))

@@ -11,7 +11,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array, lax
 
-from cnnjax.ops.cpu_conv import Ints, fenced, with_gradients
+from cnnjax.ops.cpu_conv import Ints, with_gradients
+from cnnjax.ops.cpu_rows import fenced
 from cnnjax.ops.window import Pairs
 
 OUTPUTS, INPUTS, TAPS = 2, 4, 3

@@ -19,14 +19,15 @@ cores with AVX2 (tests/benchmarks/lowerings.py prints them):
 | depthwise | a sum of shifted products | 0.03 to 0.1 |
 | other groups | each by itself | 0.01 to 0.2 |
 | max pooling | a running maximum; the gradient gathers, or spreads if none overlap | 0.2 |
-| batch norm in training | a gradient of its own that goes over the maps twice | 0.6 |
+| batch norm in training | a gradient of its own that goes over the maps twice | 0.4 to 0.8 |
+| biases, activations, sums and batch norm of 16 channels at most | a row is one vector | 0.6 |
 
 Left out: Winograd's F(4x4, 3x3), faster but wrong by 1e-5 in each layer.
 """
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -37,8 +38,10 @@ from jax import Array, lax
 from jaxtyping import Float
 
 from cnnjax.errors import SpecError, did_you_mean
-from cnnjax.ops import cpu_conv, cpu_norm, cpu_pool, cpu_winograd
-from cnnjax.ops.cpu_conv import Ints, fenced
+from cnnjax.ops import cpu_conv, cpu_norm, cpu_pool, cpu_rows, cpu_winograd
+from cnnjax.ops.cpu_conv import Ints
+from cnnjax.ops.cpu_rows import fenced
+from cnnjax.ops.numeric import across, normalised, wide
 from cnnjax.ops.window import Pairs, pad
 
 _forced: ContextVar[bool] = ContextVar("native lowering", default=False)
@@ -112,6 +115,37 @@ def _by_group(
     return jnp.concatenate(outputs, axis=-1)
 
 
+def stored(x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
+    """`x`, for what moves its elements; neither it nor its gradient is computed in passing."""
+    return x if is_native() else fenced(x)
+
+
+def elementwise(
+    function: Callable[..., Array],
+    *maps: Float[Array, "*batch c"],
+    channels: Sequence[Float[Array, " c"]] = (),
+) -> Float[Array, "*batch c"]:
+    """`function` of maps of one shape and of one number per channel each, element by element."""
+    x = maps[0]
+    if is_native():
+        return function(*maps, *(across(v, x) for v in channels))
+    beside = [cpu_rows.along(v, x) for v in channels]
+    return function(*map(cpu_rows.rows, maps), *beside).reshape(x.shape)
+
+
+def standardise(
+    x: Float[Array, "*batch c"],
+    mean: Float[Array, " c"],
+    var: Float[Array, " c"],
+    scale: Float[Array, " c"],
+    bias: Float[Array, " c"],
+    eps: float | int,
+) -> Float[Array, "*batch c"]:
+    """(x - mean) / sqrt(var + eps) * scale + bias."""
+    factor = lax.rsqrt(wide(var) + eps) * scale
+    return elementwise(normalised, x, channels=(mean, factor, bias))
+
+
 def normalise_by_batch(
     x: Float[Array, "*batch c"],
     scale: Float[Array, " c"],
@@ -119,8 +153,12 @@ def normalise_by_batch(
     eps: float | int,
 ) -> tuple[Float[Array, "*batch c"], Float[Array, " c"], Float[Array, " c"]]:
     """(x - mean) / sqrt(var + eps) * scale + bias, with the batch's mean and (biased) variance."""
-    function = cpu_norm.by_batch if is_native() else cpu_norm.by_batch_once
-    return function(x, scale, bias, eps)
+    if not is_native():
+        return cpu_norm.by_batch(x, scale, bias, eps)
+    axes = tuple(range(x.ndim - 1))
+    mean = jnp.mean(wide(x), axis=axes)
+    var = jnp.mean(jnp.square(wide(x) - across(mean, x)), axis=axes)
+    return standardise(x, mean, var, scale, bias, eps), mean, var
 
 
 def max_pool(

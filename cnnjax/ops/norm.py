@@ -7,8 +7,8 @@ from jax import Array, lax
 from jaxtyping import Float
 
 from cnnjax.errors import ShapeError
-from cnnjax.ops.lowering import normalise_by_batch
-from cnnjax.ops.numeric import across, normalised, wide
+from cnnjax.ops.lowering import normalise_by_batch, standardise
+from cnnjax.ops.numeric import across, wide
 
 
 def batch_norm(
@@ -24,7 +24,7 @@ def batch_norm(
 
     Evaluation: the statistics are given. Computed in at least float32, returned as `x` came.
     """
-    return normalised(x, mean, var, scale, bias, eps)
+    return standardise(x, mean, var, *_given(x, scale, bias), eps)
 
 
 def batch_norm_train(
@@ -49,9 +49,7 @@ def batch_norm_train(
     count = x.size // max(x.shape[-1], 1)
     if count < (2 if unbiased else 1):
         raise ShapeError(f"batch statistics need more values per channel than {x.shape} holds")
-    scale = jnp.ones(x.shape[-1], wide(x).dtype) if scale is None else scale
-    bias = jnp.zeros(x.shape[-1], wide(x).dtype) if bias is None else bias
-    y, batch_mean, batch_var = normalise_by_batch(x, scale, bias, eps)
+    y, batch_mean, batch_var = normalise_by_batch(x, *_given(x, scale, bias), eps)
     stored = batch_var * (count / (count - 1)) if unbiased else batch_var
     return y, (_blend(mean, batch_mean, momentum), _blend(var, stored, momentum))
 
@@ -130,6 +128,17 @@ def _affine(
     if scale is not None:
         x = x * across(scale, x)
     return x if bias is None else x + across(bias, x)
+
+
+def _given(
+    x: Float[Array, "*batch c"],
+    scale: Float[Array, " c"] | None,
+    bias: Float[Array, " c"] | None,
+) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
+    """Ones for a scale that is absent and zeros for a bias."""
+    channels, dtype = x.shape[-1], wide(x).dtype
+    scale = jnp.ones(channels, dtype) if scale is None else scale
+    return scale, jnp.zeros(channels, dtype) if bias is None else bias
 
 
 def _blend(

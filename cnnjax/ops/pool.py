@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from cnnjax.errors import ShapeError
 from cnnjax.ops import lowering
-from cnnjax.ops.numeric import across, wide
+from cnnjax.ops.numeric import wide
 from cnnjax.ops.window import Padding, Pairs, PerAxis, output_sizes, pad, pairs, per_axis
 
 
@@ -149,7 +149,9 @@ def subsample(
     """
     windows, strides, *_ = _places(x.shape, window, None, "VALID", 1, False)
     total = _window_sum(wide(x), windows, strides)
-    return (total * across(scale, total) + across(bias, total)).astype(x.dtype)
+    return lowering.elementwise(lambda s, a, b: s * a + b, total, channels=(scale, bias)).astype(
+        x.dtype
+    )
 
 
 def _places(

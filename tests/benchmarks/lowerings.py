@@ -1,6 +1,6 @@
 """What each CPU formulation gains: forward and both gradients, over XLA's own operation.
 
-    python tests/benchmarks/lowerings.py [--rounds 7]
+    python tests/benchmarks/lowerings.py [--rounds 7] [--only "batch norm"]
 
 Both run turn by turn in one process, each the median of its rounds. The ratios in
 `cnnjax/ops/lowering.py` come from here.
@@ -33,6 +33,10 @@ def pool(**options: Any) -> Operation:
     return lambda x: ops.max_pool(x, **options)
 
 
+def biased(x: Any, bias: Any) -> Any:
+    return ops.tanh(lowering.elementwise(jnp.add, x, channels=(bias,)))
+
+
 def norm(x: Any, scale: Any, bias: Any) -> Any:
     return ops.batch_norm_train(x, scale, scale, scale, bias)[0]
 
@@ -61,6 +65,8 @@ CASES: dict[str, tuple[Operation, Shapes]] = {
     "depthwise 3x3, 128, 56x56": (conv(groups=128), [(4, 56, 56, 128), (3, 3, 1, 128)]),
     "max pool 2x2, 64, 32x32": (pool(window=2), [(64, 32, 32, 64)]),
     "max pool 3x3 stride 2, 64, 56x56": (pool(window=3, stride=2), [(8, 56, 56, 64)]),
+    "bias and tanh, 16, 10x10": (biased, [(128, 10, 10, 16), (16,)]),
+    "bias and tanh, 6, 28x28": (biased, [(128, 28, 28, 6), (6,)]),
     "batch norm, 16, 32x32": (norm, [(128, 32, 32, 16), (16,), (16,)]),
     "batch norm, 256, 56x56": (norm, [(8, 56, 56, 256), (256,), (256,)]),
 }
@@ -87,16 +93,19 @@ def compiled(operation: Operation, args: tuple[Any, ...], wrt: tuple[int, ...]) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--only", default="", help="operations with this in their name")
+    options = parser.parse_args()
     table = Table("operation", "XLA's own, ms", "ours, ms", "ratio")
     generator = np.random.default_rng(0)
     for name, (operation, shapes) in CASES.items():
+        if options.only not in name:
+            continue
         args = tuple(jnp.asarray(generator.standard_normal(s), jnp.float32) for s in shapes)
         wrt = tuple(range(name.startswith("stem"), len(shapes)))
         with lowering.native():
             theirs = compiled(operation, args, wrt)
         ours = compiled(operation, args, wrt)
-        pairs = [(timed(theirs, args), timed(ours, args)) for _ in range(rounds + 1)][1:]
+        pairs = [(timed(theirs, args), timed(ours, args)) for _ in range(options.rounds + 1)][1:]
         table.add_row(
             name,
             *(f"{1e3 * statistics.median(column):.1f}" for column in zip(*pairs, strict=True)),
