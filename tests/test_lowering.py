@@ -223,6 +223,21 @@ def test_maps_of_few_channels_are_rows_and_empty_ones_stay():
     assert ops.tanh(jnp.zeros((0, 3, 5, 6))).shape == (0, 3, 5, 6)
 
 
+@pytest.mark.parametrize(
+    ("space", "window"), [((6,), (3,)), ((4, 6), (2, 3)), ((5, 6), (1, 2)), ((2, 4, 9), (2, 2, 3))]
+)
+def test_means_of_windows_side_by_side_are_their_definition(space, window):
+    (x,) = arrays((3, *space, 5))
+    found, pull = jax.vjp(jax.jit(lambda x: ops.avg_pool(x, window)), x)
+    split = [size for n, k in zip(space, window, strict=True) for size in (n // k, k)]
+    taps = range(2, 2 + 2 * len(space), 2)
+    agree(found, np.asarray(x, np.float64).reshape(3, *split, 5).mean(tuple(taps)))
+    spread = np.asarray(found, np.float64)
+    for axis, k in enumerate(window, 1):
+        spread = spread.repeat(k, axis) / k
+    agree(pull(found)[0], spread)
+
+
 def test_a_pool_passes_on_what_is_not_a_number():
     (x,) = arrays((1, 4, 4, 1))
     ours, theirs = both(lambda x: ops.max_pool(x, 2), x.at[0, 1, 0, 0].set(jnp.nan))

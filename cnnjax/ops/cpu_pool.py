@@ -1,6 +1,6 @@
-"""Max pooling on the CPU: a running maximum over taps, and a gradient that gathers.
+"""Pooling on the CPU: sums of one axis after the other, a running maximum over taps.
 
-XLA:CPU scatters the gradient of a window's maximum one element at a time.
+XLA:CPU scatters the gradient of a window's maximum one element at a time; here it is gathered.
 """
 
 import math
@@ -10,11 +10,22 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jaxtyping import Float
 
 from cnnjax.ops.cpu_conv import Ints, tap_of
 from cnnjax.ops.cpu_rows import fenced
+
+
+def window_sum(x: Float[Array, "n *space c"], windows: Ints) -> Float[Array, "n *space_out c"]:
+    """The sum of each window, of windows that fill the map side by side."""
+    for axis, k in enumerate(windows, 1):
+        taps = x.reshape(-1, k, math.prod(x.shape[axis + 1 :]))
+        total = sum((taps[:, i] for i in range(1, k)), taps[:, 0])
+        # Fused into one loop over the windows, the axes would take half as long again.
+        shape = (*x.shape[:axis], x.shape[axis] // k, *x.shape[axis + 1 :])
+        x = lax.optimization_barrier(total).reshape(shape)
+    return x
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))

@@ -88,7 +88,7 @@ def avg_pool(
     windows, strides, _, sides, overhang = _places(x.shape, window, stride, padding, 1, ceil_mode)
     padded = pad(wide(x), sides, padding_value if count_include_pad else 0)
     padded = pad(padded, tuple((0, over) for over in overhang), 0)
-    total = _window_sum(padded, windows, strides)
+    total = lowering.window_sum(padded, windows, strides)
     if divisor is not None:
         return (total / divisor).astype(x.dtype)
     counts = [
@@ -148,7 +148,7 @@ def subsample(
     sec. II.B).
     """
     windows, strides, *_ = _places(x.shape, window, None, "VALID", 1, False)
-    total = _window_sum(wide(x), windows, strides)
+    total = lowering.window_sum(wide(x), windows, strides)
     return lowering.elementwise(lambda s, a, b: s * a + b, total, channels=(scale, bias)).astype(
         x.dtype
     )
@@ -192,15 +192,6 @@ def _count(
 ) -> np.ndarray[tuple[int], np.dtype[np.int_]]:
     """How many of the positions [first, end) each window holds."""
     return np.minimum(starts + window, end) - np.maximum(starts, first)
-
-
-def _window_sum(
-    x: Float[Array, "n *space c"], windows: tuple[int, ...], strides: tuple[int, ...]
-) -> Float[Array, "n *space_out c"]:
-    """The sum of each window of an already padded map."""
-    return lax.reduce_window(
-        x, np.zeros((), x.dtype), lax.add, (1, *windows, 1), (1, *strides, 1), "VALID"
-    )
 
 
 def _max_of_taps(

@@ -33,6 +33,10 @@ def pool(**options: Any) -> Operation:
     return lambda x: ops.max_pool(x, **options)
 
 
+def mean_pool(x: Any) -> Any:
+    return ops.avg_pool(x, 2)
+
+
 def biased(x: Any, bias: Any) -> Any:
     return ops.tanh(lowering.elementwise(jnp.add, x, channels=(bias,)))
 
@@ -65,6 +69,9 @@ CASES: dict[str, tuple[Operation, Shapes]] = {
     "depthwise 3x3, 128, 56x56": (conv(groups=128), [(4, 56, 56, 128), (3, 3, 1, 128)]),
     "max pool 2x2, 64, 32x32": (pool(window=2), [(64, 32, 32, 64)]),
     "max pool 3x3 stride 2, 64, 56x56": (pool(window=3, stride=2), [(8, 56, 56, 64)]),
+    "average pool 2x2, 6, 28x28": (mean_pool, [(128, 28, 28, 6)]),
+    "average pool 2x2, 64, 32x32": (mean_pool, [(64, 32, 32, 64)]),
+    "average pool 2x2, 512, 14x14": (mean_pool, [(8, 14, 14, 512)]),
     "bias and tanh, 16, 10x10": (biased, [(128, 10, 10, 16), (16,)]),
     "bias and tanh, 6, 28x28": (biased, [(128, 28, 28, 6), (6,)]),
     "batch norm, 16, 32x32": (norm, [(128, 32, 32, 16), (16,), (16,)]),
