@@ -257,32 +257,33 @@ def _placed(a: Array, low: Sequence[int], size: Sequence[int]) -> Array:
 
 
 def banded(x: Array, kernel: Array, _: Ints, sides: Pairs, *__: Any) -> Array:
-    """Half a row of outputs at once from the inputs that it sees, in one product.
+    """A piece of a row of outputs at once from the inputs that it sees, in one product.
 
-    A row of width w and c channels is one vector of w c numbers, and its convolution with a row of
-    the kernel a banded matrix. The zeros beside the band cost less than vectors of c numbers would;
-    those of half a row are half as many.
+    A piece of width w and c channels is one vector of w c numbers, and its convolution with a row
+    of the kernel a banded matrix. The zeros beside the band cost less than vectors of c numbers
+    would, and least where a piece is as wide as the window reaches: it reads twice what it writes.
     """
     *first, last = kernel.shape[:-2]
     before, after = sides[-1]
     outputs = x.shape[-2] + before + after - last + 1
-    half = -(-outputs // 2)
-    width = half + last - 1
-    x = fenced(pad(x, (*sides[:-1], (before, after + 2 * half - outputs)), 0))
+    pieces = max(1, outputs // (last - 1))
+    piece = -(-outputs // pieces)
+    width = piece + last - 1
+    x = fenced(pad(x, (*sides[:-1], (before, after + pieces * piece - outputs)), 0))
     n, *space = x.shape[:-2]
-    halves = [x[..., i : i + width, :].reshape(n, *space, -1) for i in (0, half)]
-    rows = jnp.stack(halves, axis=-2)
+    starts = range(0, pieces * piece, piece)
+    rows = jnp.stack([x[..., i : i + width, :].reshape(n, *space, -1) for i in starts], axis=-2)
     heights = [m - k + 1 for m, k in zip(space, first, strict=True)]
     seen = [
         rows[:, *(slice(t, t + m) for t, m in zip(tap, heights, strict=True))]
         for tap in product(*map(range, first))
     ]
-    p, r, i = np.ogrid[:width, :half, :last]
+    p, r, i = np.ogrid[:width, :piece, :last]
     band = jnp.asarray(p == r + i, kernel.dtype)
     taps = kernel.reshape(-1, last, *kernel.shape[-2:])
-    matrix = jnp.einsum("pri,kicd->kpcrd", band, taps).reshape(-1, half * kernel.shape[-1])
+    matrix = jnp.einsum("pri,kicd->kpcrd", band, taps).reshape(-1, piece * kernel.shape[-1])
     y = rows_product(fenced(jnp.concatenate(seen, -1)), matrix)
-    return y.reshape(n, *heights, 2 * half, kernel.shape[-1])[..., :outputs, :]
+    return y.reshape(n, *heights, pieces * piece, kernel.shape[-1])[..., :outputs, :]
 
 
 # -- depthwise convolution ------------------------------------------------------------------------
