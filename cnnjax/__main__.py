@@ -553,6 +553,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if arguments is None:  # this process is the command, and not somebody's program or test
             machine.take_memory()
+            machine.collect_rarely()
         machine.set_up()
         app(list(arguments) if arguments is not None else None, prog_name="cnnjax")
     except CnnjaxError as error:

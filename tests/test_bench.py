@@ -1,5 +1,6 @@
 """`cnnjax bench`, and what the command line sets up before JAX is loaded."""
 
+import gc
 import json
 import os
 import platform
@@ -146,6 +147,16 @@ print(os.environ["GLIBC_TUNABLES"], sys.argv[1:], os.getpid())
     said, _ = process.communicate()
     added = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=67108864"
     assert said.strip() == f"{mine}:{added} ['a b', 'c'] {process.pid}"
+
+
+def test_garbage_is_looked_for_rarely_but_still_looked_for():
+    before = gc.get_threshold()
+    try:
+        machine.collect_rarely()
+        assert gc.isenabled()
+        assert 10_000 < gc.get_threshold()[0] < 1_000_000
+    finally:
+        gc.set_threshold(*before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries have no such call")

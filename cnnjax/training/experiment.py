@@ -284,10 +284,13 @@ def check_shapes(module: nn.Module, dataset: DataSet, shape: tuple[int, ...], wh
             " Images are reshaped, never resized: leave the key out, or give the same number."
         )
     image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-    keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    keys = {"params": key, "dropout": key}
     size = "x".join(map(str, shape))
     try:
-        logits, _ = jax.eval_shape(lambda x: module.init_with_output(keys, x, train=False), image)
+        logits, _ = jax.eval_shape(
+            lambda keys, x: module.init_with_output(keys, x, train=False), keys, image
+        )
     except ShapeError as error:
         raise SpecError(f"{where}: does not fit images of {size}: {error}") from None
     classes = dataset.num_classes

@@ -107,6 +107,8 @@ class _Session:
         self.feed = parts.feed(self.step, workers)
         self._evaluators: dict[str, Evaluator] = {}
         self._late: list[tuple[int, Any]] = []
+        # Operation by operation, its first value would take ten compilations.
+        self._rate = jax.jit(parts.rate)
         self._clock = time.perf_counter()
 
     def close(self) -> None:
@@ -165,7 +167,7 @@ class _Session:
             if (bad := int(totals.bad_step)) >= 0:
                 raise RunError(self._not_finite(bad))
             row = rates(totals, self.classes)
-            row["learning_rate"] = float(self.parts.rate(step - 1))
+            row["learning_rate"] = float(self._rate(step - 1))
             self.log.metrics(step=step, split="train", **row)
             speed = row["n"] / (now - self._clock)
             self._clock = now
