@@ -15,7 +15,7 @@ from typer import Argument, Option
 
 import cnnjax
 from cnnjax import machine, terminal
-from cnnjax.errors import CnnjaxError, RunError
+from cnnjax.errors import CnnjaxError, DataError, RunError
 
 app = typer.Typer(
     name="cnnjax",
@@ -455,7 +455,16 @@ def prepare(
     command = [sys.executable, "-m", "cnnjax.data.prepare", name]
     given = {"--from": source, "--data-dir": data_dir}
     options = [word for key, value in given.items() if value for word in (key, value)]
-    raise typer.Exit(subprocess.run([*command, *options]).returncode)
+    if code := subprocess.run([*command, *options]).returncode:
+        raise typer.Exit(code)
+    from cnnjax import data
+
+    try:
+        dataset = data.tfds_dataset(name, data_dir)
+    except DataError:  # pictures of many sizes: an experiment says which it wants
+        return
+    if decoded := data.read_ahead(dataset):
+        print(f"{name}: {', '.join(decoded)} decoded")
 
 
 @data_app.command()

@@ -16,6 +16,7 @@ import pytest
 import scipy.io
 from PIL import Image
 
+from cnnjax import __main__ as command_line
 from cnnjax.data import DATASETS, Resident, tfds_dataset
 from cnnjax.data.idx import read_idx
 from cnnjax.data.prepare import FILES, Original, check_file, prepare, restore_gzip_headers
@@ -193,6 +194,25 @@ def test_a_small_prepared_set_is_decoded_once(prepared, tmp_path, monkeypatch):
         content[len(content) // 2] ^= 1
         file.write_bytes(content)
     assert all(np.array_equal(a, b) for a, b in zip(read(split), expected, strict=True))
+
+
+def test_the_command_decodes_a_small_set_ahead(prepared, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CNNJAX_CACHE", str(tmp_path))
+    data_dir, _ = prepared("cifar10", originals.cifar10)
+    assert command_line.main(["data", "prepare", "cifar10", "--data-dir", data_dir]) == 0
+    assert "cifar10: train, test decoded" in capsys.readouterr().out
+    split = DATASETS["cifar10"](data_dir).split("train")
+    blind = dataclasses.replace(split, source=range(len(split)))
+    resident = Resident.read(blind, seed=0, batch_size=8)
+    assert np.array_equal(resident.images, everything(split)[0])
+
+
+def test_a_set_of_pictures_of_many_sizes_waits_for_its_experiment(prepared, tmp_path, monkeypatch):
+    monkeypatch.setenv("CNNJAX_CACHE", str(tmp_path))
+    name = "imagenette/160px-v2"
+    data_dir, _ = prepared(name, originals.imagenette)
+    assert command_line.main(["data", "prepare", name, "--data-dir", data_dir]) == 0
+    assert not (tmp_path / "decoded").exists()
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(prepared, tmp_path, monkeypatch):

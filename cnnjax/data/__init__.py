@@ -5,7 +5,7 @@ from collections.abc import Callable
 from cnnjax.data.altered import AugmentedSplit
 from cnnjax.data.augment import AUGMENTS, NORMALIZE, Augment, augment_batch, normalize, normalizer
 from cnnjax.data.folder import folder
-from cnnjax.data.loaders import Batch, Batches, Resident, Streaming, fits
+from cnnjax.data.loaders import Batch, Batches, Resident, Streaming, fits, read_ahead
 from cnnjax.data.order import eval_batches, indices, positions
 from cnnjax.data.shipped import digits, fashion_mnist_12k
 from cnnjax.data.show import show
@@ -65,6 +65,7 @@ __all__ = [
     "normalize",
     "normalizer",
     "positions",
+    "read_ahead",
     "show",
     "tfds_dataset",
 ]

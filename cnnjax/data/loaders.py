@@ -17,7 +17,7 @@ from jaxtyping import Int32, Int64, Shaped
 
 from cnnjax.data import order
 from cnnjax.data.decoded import read_whole
-from cnnjax.data.sources import Split
+from cnnjax.data.sources import DataSet, Split
 
 RESIDENT_LIMIT = 2**30
 """Bytes up to which a split is kept whole on the device: 1 GiB holds CIFAR (150 MB) six times."""
@@ -26,6 +26,15 @@ RESIDENT_LIMIT = 2**30
 def fits(split: Split, limit: int = RESIDENT_LIMIT) -> bool:
     """Whether `split` may be kept whole in memory and on the device."""
     return split.nbytes <= limit
+
+
+def read_ahead(dataset: DataSet) -> list[str]:
+    """Decode the default splits that fit, so that the cache has them; which these were."""
+    whole = {text: dataset.split(text) for text in dataset.default_splits.values()}
+    small = {text: split for text, split in whole.items() if fits(split)}
+    for split in small.values():
+        read_whole(split)
+    return list(small)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,8 +4,8 @@
 
 LeNet-5 with ReLU and max pooling, Fashion-MNIST, batch 128, a test after each epoch; by turns. The
 peer has torch, Keras and JAX; --idx is the four IDX files, from which `cnnjax data prepare
-fashion_mnist` made what is under --data-dir. `--peers torch` leaves Keras out. Ours compiles anew
-each time, and writes its checkpoints and curves.
+fashion_mnist` made and decoded what is under --data-dir: all of them read arrays. `--peers torch`
+leaves Keras out. Ours compiles anew each time, and writes its checkpoints and curves.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def ours(options: Any, out: Path) -> tuple[float, float]:
     command = [sys.executable, "-m", "cnnjax", "train", "lenet5_fashion_mnist", "--out", str(out)]
     for path, value in settings.items():
         command += ["--set", f"{path}={value!r}"]
-    seconds, _ = timed(command, XDG_CACHE_HOME=str(out.parent / f"{out.name}-cache"))
+    seconds, _ = timed(command, JAX_COMPILATION_CACHE_DIR=str(out.parent / f"{out.name}-xla"))
     return seconds, json.loads((out / "result.json").read_text())["top1"]
 
 
