@@ -55,7 +55,7 @@ def test_instructions_are_counted_as_what_is_fused_into_them():
 
 
 PROFILED = """
-import json
+import json, time
 import jax, jax.numpy as jnp
 from cnnjax import bench, ops
 
@@ -66,21 +66,27 @@ def step(steps):
     for _ in range(steps):
         jax.block_until_ready(compiled(x, kernel))
 
+def seconds():
+    start = time.perf_counter()
+    step(1)
+    return time.perf_counter() - start
+
 step(1)
-print(json.dumps({r["kind"]: r["share"] for r in bench.breakdown(step, compiled.as_text())}))
+found = {r["kind"]: r["ms"] for r in bench.breakdown(step, compiled.as_text())}
+print(json.dumps({**found, "step": 1000 * min(seconds() for _ in range(9))}))
 """
 
 
 def test_what_other_threads_do_counts_for_the_instruction_that_asked():
-    # 839 million multiply-adds beside two million maxima. On one device XLA hands such a
-    # convolution on in 0.1 ms; with the eight of this process it would wait for it.
+    # On one device XLA hands such a convolution on in 0.1 ms of the step's 15; with the eight of
+    # this process it would wait for it. How long the maxima take beside it is the machine's load.
     environ = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     done = subprocess.run(
         [sys.executable, "-c", PROFILED], env=environ, capture_output=True, text=True, check=True
     )
-    share = json.loads(done.stdout)
-    assert share["convolution"] > 0.8
-    assert share["elementwise"] > 0
+    ms = json.loads(done.stdout)
+    assert ms["convolution"] > 0.5 * ms["step"]
+    assert ms["elementwise"] > 0
 
 
 @pytest.fixture
