@@ -4,6 +4,7 @@ Nothing heavy is imported before a command runs, so that `cnnjax --help` answers
 codes: 0 done, 1 the run failed, 2 bad input, 128 + n stopped by signal n.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -459,12 +460,10 @@ def prepare(
         raise typer.Exit(code)
     from cnnjax import data
 
-    try:
-        dataset = data.tfds_dataset(name, data_dir)
-    except DataError:  # pictures of many sizes: an experiment says which it wants
-        return
-    if decoded := data.read_ahead(dataset):
-        print(f"{name}: {', '.join(decoded)} decoded")
+    # What does not open by its name alone, pictures of many sizes, waits for its experiment.
+    with contextlib.suppress(DataError):
+        if decoded := data.read_ahead(data.tfds_dataset(name, data_dir)):
+            print(f"{name}: {', '.join(decoded)} decoded")
 
 
 @data_app.command()

@@ -68,7 +68,7 @@ def collect_rarely() -> None:
     What is imported and traced stays; looking through it all, again and again, takes a third of a
     second until the first step.
     """
-    gc.set_threshold(100_000, 50, 100)
+    gc.set_threshold(100_000)
 
 
 def give_back_memory() -> None:

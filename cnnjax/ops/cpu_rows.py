@@ -4,6 +4,7 @@ XLA:CPU's innermost loop goes over the last axis. Over 6 or 16 channels it is to
 instructions; over a row of the map, its width times its channels, it is not.
 """
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
@@ -42,5 +43,10 @@ def sums(values: Array, x: Float[Array, "*batch c"]) -> Float[Array, " c"]:
     return columns.reshape(-1, x.shape[-1]).sum(0) if _in_rows(x) else columns
 
 
+def reshapes(x: Array) -> bool:
+    """Whether axes may be merged: some are there, and the caller has not said where each lies."""
+    return x.size > 0 and not jax.typeof(x).sharding.mesh.explicit_axes
+
+
 def _in_rows(x: Array) -> bool:
-    return x.ndim > 2 and 0 < x.shape[-1] <= FEW and x.size > 0
+    return x.ndim > 2 and x.shape[-1] <= FEW and reshapes(x)
