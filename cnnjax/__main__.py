@@ -460,7 +460,7 @@ def prepare(
         raise typer.Exit(code)
     from cnnjax import data
 
-    # What does not open by its name alone, pictures of many sizes, waits for its experiment.
+    # What does not open by its name alone (pictures of many sizes) waits for its experiment.
     with contextlib.suppress(DataError):
         if decoded := data.read_ahead(data.tfds_dataset(name, data_dir)):
             print(f"{name}: {', '.join(decoded)} decoded")

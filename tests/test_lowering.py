@@ -251,7 +251,7 @@ def normed(x):
 
 
 def network(x, k1, k2, k3):
-    """Every formulation in one function."""
+    """Every formulation but Winograd's in one function."""
     x = ops.tanh(normed(ops.conv(x, k1)))
     x = ops.max_pool(x, 3, stride=2, padding="SAME")
     x = ops.tanh(normed(ops.conv(x, k2, stride=2)))

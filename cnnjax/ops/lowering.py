@@ -21,7 +21,7 @@ cores with AVX2 (tests/benchmarks/lowerings.py prints them):
 | average pooling, windows that fill the map side by side | one axis after the other | 0.7 to 0.9 |
 | max pooling | a running maximum; the gradient gathers, or spreads if none overlap | 0.2 |
 | batch norm in training | a gradient of its own that goes over the maps twice | 0.4 to 0.8 |
-| biases, activations, sums of 16 channels at most | a row of the map is one vector | 0.5 to 0.8 |
+| biases and activations of 16 channels at most | a row of the map is one vector | 0.5 to 0.8 |
 
 Left out: Winograd's F(4x4, 3x3), faster but wrong by 1e-5 in each layer.
 """

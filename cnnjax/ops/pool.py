@@ -149,9 +149,8 @@ def subsample(
     """
     windows, strides, *_ = _places(x.shape, window, None, "VALID", 1, False)
     total = lowering.window_sum(wide(x), windows, strides)
-    return lowering.elementwise(lambda s, a, b: s * a + b, total, channels=(scale, bias)).astype(
-        x.dtype
-    )
+    y = lowering.elementwise(lambda s, a, b: s * a + b, total, channels=(scale, bias))
+    return y.astype(x.dtype)
 
 
 def _places(
