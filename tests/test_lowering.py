@@ -290,10 +290,20 @@ def test_a_sharded_batch_gives_the_gradients_of_a_whole_one():
 def test_a_mesh_of_explicit_axes_is_left_to_its_owner():
     """There JAX refuses to merge an axis that is split with one that is not."""
     mesh = jax.make_mesh((len(jax.devices()),), ("data",))
-    x, k = arrays((len(jax.devices()), 4, 4, 8), (3, 3, 8, 8))
+    x, k = arrays((2 * len(jax.devices()), 4, 4, 16), (3, 3, 16, 8))
+    functions = [
+        ops.tanh,
+        normed,
+        lambda x: ops.avg_pool(x, 2),
+        lambda x: ops.max_pool(x, 3, stride=2),
+        lambda x: ops.conv(x, k),
+        lambda x: ops.conv(x, k, stride=2),
+        lambda x: ops.conv(x, k[:1, :1]),
+        lambda x: ops.depthwise_conv(x, jnp.ones((3, 3, 1, 16))),
+    ]
     with jax.set_mesh(mesh):
         split = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
-        for function in (ops.tanh, normed, lambda x: ops.avg_pool(x, 2), lambda x: ops.conv(x, k)):
+        for function in map(with_gradients, functions):
             agree(jax.device_get(function(split)), jax.device_get(function(x)))
 
 

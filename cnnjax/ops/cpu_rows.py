@@ -45,7 +45,8 @@ def sums(values: Array, x: Float[Array, "*batch c"]) -> Float[Array, " c"]:
 
 def reshapes(x: Array) -> bool:
     """Whether axes may be merged: some are there, and the caller has not said where each lies."""
-    return x.size > 0 and not jax.typeof(x).sharding.mesh.explicit_axes
+    meshes = jax.typeof(x).sharding.mesh, jax.sharding.get_abstract_mesh()
+    return x.size > 0 and not any(mesh.explicit_axes for mesh in meshes)
 
 
 def _in_rows(x: Array) -> bool:

@@ -67,6 +67,11 @@ def is_native() -> bool:
     return _forced.get() or wanted == "native" or jax.default_backend() != "cpu"
 
 
+def _is_plain(x: Array) -> bool:
+    """Whether the plain operation takes `x`: also where its axes may not be merged."""
+    return is_native() or not cpu_rows.reshapes(x)
+
+
 def convolution(
     x: Float[Array, "n *space c_in"],
     kernel: Float[Array, "*window c_group c_out"],
@@ -76,7 +81,7 @@ def convolution(
     groups: int,
 ) -> Float[Array, "n *space_out c_out"]:
     """The convolution of checked and complete arguments, in the formulation that suits them."""
-    if is_native() or 0 in x.shape or 0 in kernel.shape:
+    if _is_plain(x) or 0 in kernel.shape:
         return cpu_conv.library(x, kernel, strides, sides, dilations, groups)
     formulation = _choose(x, kernel.shape, strides, sides, dilations, groups)
     return fenced(formulation(fenced(x), kernel, strides, sides, dilations, groups))
@@ -154,7 +159,7 @@ def normalise_by_batch(
     eps: float | int,
 ) -> tuple[Float[Array, "*batch c"], Float[Array, " c"], Float[Array, " c"]]:
     """(x - mean) / sqrt(var + eps) * scale + bias, with the batch's mean and (biased) variance."""
-    if not is_native():
+    if not _is_plain(x):
         return cpu_norm.by_batch(x, scale, bias, eps)
     axes = tuple(range(x.ndim - 1))
     mean = jnp.mean(wide(x), axis=axes)
@@ -167,7 +172,7 @@ def max_pool(
 ) -> Float[Array, "n *space_out c"]:
     """The largest value of each window, padding never winning; the first of equals."""
     worst = np.asarray(-math.inf, x.dtype)
-    if is_native():
+    if _is_plain(x):
         return lax.reduce_window(
             x, worst, lax.max, (1, *windows, 1), (1, *strides, 1), ((0, 0), *sides, (0, 0))
         )
@@ -179,7 +184,7 @@ def window_sum(
 ) -> Float[Array, "n *space_out c"]:
     """The sum of each window of an already padded map."""
     whole = not any(n % k for n, k in zip(x.shape[1:-1], windows, strict=True))
-    if not is_native() and windows == strides and whole and cpu_rows.reshapes(x):
+    if not _is_plain(x) and windows == strides and whole:
         return cpu_pool.window_sum(x, windows)
     zero = np.zeros((), x.dtype)
     return lax.reduce_window(x, zero, lax.add, (1, *windows, 1), (1, *strides, 1), "VALID")
