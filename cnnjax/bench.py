@@ -40,6 +40,7 @@ KINDS = {
     "layout": ("copy", "transpose", "pad", "slice", "dynamic-slice", "concatenate", "reshape",
                "gather", "scatter", "bitcast"),
 }  # fmt: skip
+LOOP = "while"
 
 
 def bench(
@@ -246,6 +247,8 @@ def breakdown(step: Callable[[int], None], program: str, steps: int = 3) -> list
             for name, milliseconds in _operations(path):
                 kind = kinds.get(name, "other")
                 found[kind] = found.get(kind, 0.0) + milliseconds / steps
+                if kind == LOOP:
+                    continue  # what runs in it has events of its own
     total = sum(found.values())
     return [
         {"kind": kind, "ms": ms, "share": ms / total}
@@ -256,7 +259,7 @@ def breakdown(step: Callable[[int], None], program: str, steps: int = 3) -> list
 def kinds_of(program: str) -> dict[str, str]:
     """The kind of every instruction of a compiled program, from its text.
 
-    Arithmetic that holds none of KINDS is elementwise.
+    Arithmetic that holds none of KINDS is elementwise; a loop is neither.
     """
     opcodes: dict[str, set[str]] = {}  # computation -> what its instructions are
     instructions: dict[str, set[str]] = {}
@@ -267,7 +270,8 @@ def kinds_of(program: str) -> dict[str, str]:
             computation = header[1]
         elif found := re.match(r"\s+(?:ROOT )?%?([\w.\-]+) = .*? ([a-z][a-z\-]*)\(", line):
             name, opcode = found[1], found[2]
-            opcodes.setdefault(computation, set()).add(opcode)
+            if not re.search(r"= (?:pred|[su]\d+)\[\] ", line):  # but for where in a map
+                opcodes.setdefault(computation, set()).add(opcode)
             instructions[name] = {opcode}
             calls[name] = re.findall(r"(?:calls|to_apply)=%?([\w.\-]+)", line)
     for name, called in calls.items():
@@ -278,6 +282,8 @@ def kinds_of(program: str) -> dict[str, str]:
 
 def _kind(opcodes: set[str]) -> str:
     for kind, words in KINDS.items():
+    if opcodes == {LOOP}:
+        return LOOP
         if kind != "layout" and opcodes & set(words):
             return kind
     plain = {"parameter", "constant", "bitcast", "tuple", "get-tuple-element", "broadcast"}

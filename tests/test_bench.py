@@ -7,6 +7,8 @@ import platform
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from cnnjax import __main__ as command_line
@@ -38,6 +40,7 @@ ENTRY %main (x: f32[2,4], w: f32[4,3]) -> f32[2,3] {
   %fusion.1 = f32[2,4]{1,0} fusion(f32[2,4]{1,0} %x), kind=kLoop, calls=%fused_tanh
   %fusion.2 = f32[4,2]{0,1} fusion(f32[2,4]{1,0} %x), kind=kLoop, calls=%fused_move
   %conv.3 = f32[1,2,3]{2,1,0} convolution(%a, %b), dim_labels=0bf_0io->0bf
+  %while.4 = (s32[], f32[2,4]{1,0}) while((s32[], f32[2,4]{1,0}) %t), condition=%c, body=%fused_tanh
   ROOT %ynn_fusion = f32[2,3]{1,0} fusion(%fusion.1, %w), kind=kCustom, calls=%fused_product
 }
 """
@@ -49,6 +52,7 @@ def test_instructions_are_counted_as_what_is_fused_into_them():
         "fusion.1": "elementwise",
         "fusion.2": "layout",
         "conv.3": "convolution",
+        "while.4": bench.LOOP,
         "ynn_fusion": "matrix product",
     }
     assert {name: kinds[name] for name in wanted} == wanted
@@ -87,6 +91,23 @@ def test_what_other_threads_do_counts_for_the_instruction_that_asked():
     ms = json.loads(done.stdout)
     assert ms["convolution"] > 0.5 * ms["step"]
     assert ms["elementwise"] > 0
+
+
+def test_what_runs_in_a_loop_is_counted_once():
+    def loop(x):
+        return jax.lax.fori_loop(0, 20, lambda _, x: x @ x / 300, x)
+
+    x = jnp.ones((300, 300))
+    compiled = jax.jit(loop).lower(x).compile()
+
+    def step(steps):
+        for _ in range(steps):
+            jax.block_until_ready(compiled(x))
+
+    step(1)
+    kinds = [row["kind"] for row in bench.breakdown(step, compiled.as_text())]
+    assert "matrix product" in kinds
+    assert bench.LOOP not in kinds
 
 
 @pytest.fixture

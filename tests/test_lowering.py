@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from cnnjax import cost, ops
 from cnnjax.errors import SpecError
 from cnnjax.models import build
-from cnnjax.ops import lowering
+from cnnjax.ops import cpu_conv, lowering
 from cnnjax.ops.window import pairs
 
 # What each formulation is chosen for: input, kernel, stride, padding, dilation, groups.
@@ -27,6 +27,12 @@ CASES = {
     "_by_group": ((2, 7, 7, 6), (3, 3, 3, 4), 1, "SAME", 1, 2),
     "library": ((2, 7, 7, 6), (3, 3, 6, 4), 2, "SAME", 1, 1),
 }
+
+
+@pytest.fixture(autouse=True)
+def small_shares(monkeypatch):
+    """The batches of these tests are cut as large ones are."""
+    monkeypatch.setattr(cpu_conv, "SHARE", 256)
 
 
 def arrays(*shapes, seed=0, dtype=np.float32):
@@ -101,6 +107,26 @@ def test_images_get_a_weight_gradient_of_their_own():
     assert names == ["with_summed_products", "library"]
 
 
+@pytest.mark.parametrize(
+    ("shape", "outputs", "images"),
+    [
+        ((128, 32, 32, 16), 16, 16),  # 1 MiB
+        ((8, 56, 56, 64), 64, 2),  # less than 2 MiB, but two images at least
+        ((9, 112, 112, 64), 64, 3),
+        ((128, 4, 4, 16), 16, 128),  # all are less than 1 MiB
+        ((8, 7, 7, 512), 512, 8),  # the kernel is larger than the map
+        ((127, 32, 32, 16), 16, 127),
+        ((1, 112, 112, 64), 64, 1),
+    ],
+)
+def test_a_weight_gradient_takes_the_images_that_stay_in_the_cache(
+    shape, outputs, images, monkeypatch
+):
+    monkeypatch.undo()
+    kernel = (3, 3, shape[-1], outputs)
+    assert cpu_conv._images_at_a_time(shape, kernel, 4) == images
+
+
 def test_half_types_keep_their_digits():
     assert chosen("winograd", jnp.bfloat16).__name__ == "with_summed_products"
 
@@ -146,7 +172,7 @@ GRADIENTS = [
 @pytest.mark.parametrize(("space", "window", "sides", "stride", "dilation"), GRADIENTS)
 def test_gradients_are_their_definition(space, window, sides, stride, dilation, c_in):
     """What a tap saw, times the gradient there; and the gradient, spread to what each tap saw."""
-    x, k = arrays((3, *space, c_in), (*window, c_in, 5))
+    x, k = arrays((4, *space, c_in), (*window, c_in, 5))
     conv = convolve(stride, sides, dilation, 1)
     (g,) = arrays(jax.eval_shape(conv, x, k).shape, seed=1)
     padded = np.pad(np.asarray(x, np.float64), ((0, 0), *sides, (0, 0)))
