@@ -20,7 +20,7 @@ from cnnjax import cost, training
 from cnnjax.data import DataSet, from_arrays
 from cnnjax.ops import lowering
 from cnnjax.spec import Spec
-from cnnjax.training.compiled import Parts
+from cnnjax.training.compiled import Parts, Program
 from cnnjax.training.experiment import open_data
 from cnnjax.training.mesh import data_mesh
 from cnnjax.training.step import eval_step
@@ -179,12 +179,13 @@ class _Steps:
         evaluation = partial(
             eval_step, module=parts.experiment.module, loss=parts.loss, prepare=parts.prepare
         )
-        self._eval = jax.jit(evaluation).lower(self._state.variables(), *self._batch).compile()
+        self._eval = Program(
+            jax.jit(evaluation).lower(self._state.variables(), *self._batch).compile()
+        )
         # Last, since it gives back what compiling both took.
         self._step = parts.compile(feed, self._state, self._inputs)[1]
-        self.program = self._step.as_text()  # type: ignore[attr-defined]
-        memory = self._step.memory_analysis()  # type: ignore[attr-defined]
-        self.temporary_bytes = getattr(memory, "temp_size_in_bytes", None)
+        self.program = self._step.executable.as_text() or ""
+        self.temporary_bytes = self._step.temporary_bytes
 
     def train(self, steps: int = 1) -> None:
         for _ in range(steps):
@@ -246,9 +247,9 @@ def breakdown(step: Callable[[int], None], program: str, steps: int = 3) -> list
         for path in Path(directory).glob("**/*.xplane.pb"):
             for name, milliseconds in _operations(path):
                 kind = kinds.get(name, "other")
-                found[kind] = found.get(kind, 0.0) + milliseconds / steps
                 if kind == LOOP:
                     continue  # what runs in it has events of its own
+                found[kind] = found.get(kind, 0.0) + milliseconds / steps
     total = sum(found.values())
     return [
         {"kind": kind, "ms": ms, "share": ms / total}
@@ -281,9 +282,9 @@ def kinds_of(program: str) -> dict[str, str]:
 
 
 def _kind(opcodes: set[str]) -> str:
-    for kind, words in KINDS.items():
     if opcodes == {LOOP}:
         return LOOP
+    for kind, words in KINDS.items():
         if kind != "layout" and opcodes & set(words):
             return kind
     plain = {"parameter", "constant", "bitcast", "tuple", "get-tuple-element", "broadcast"}

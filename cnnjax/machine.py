@@ -13,12 +13,14 @@ from pathlib import Path
 
 from cnnjax.errors import SpecError, did_you_mean
 
-# The GNU C Library Reference Manual, Memory Allocation Tunables; hugetlb since 2.35. Blocks below
-# 64 MiB are kept: those of threads come in small pages, to be faulted in anew by every step.
+# The GNU C Library Reference Manual, Memory Allocation Tunables; hugetlb since 2.35. What a step
+# frees is kept for the next, which would else have every page cleared anew; only the main arena can
+# keep large blocks.
 TUNABLES = {
     "glibc.malloc.hugetlb": 1,
-    "glibc.malloc.mmap_threshold": 64 << 20,
-    "glibc.malloc.trim_threshold": 1 << 30,
+    "glibc.malloc.mmap_threshold": 1 << 40,
+    "glibc.malloc.trim_threshold": 1 << 40,
+    "glibc.malloc.arena_max": 1,
 }
 
 
@@ -42,9 +44,9 @@ def _cache(environ: MutableMapping[str, str]) -> Path:
 def take_memory(environ: MutableMapping[str, str] = os.environ) -> None:
     """Begin this command anew with memory in pages of 2 MiB, where CNNJAX_MALLOC=huge asks for it.
 
-    A step of a large network on a CPU takes and gives back hundreds of MiB; in pages of 4 KiB each
-    is a fault. glibc reads its setting when a process begins. SpecError for another value, or where
-    the C library cannot.
+    A step of a large network on a CPU takes and frees hundreds of MiB; given back to the system
+    each time, every page of 4 KiB is a fault. glibc reads its setting when a process begins.
+    SpecError for another value, or where the C library cannot.
     """
     policy = environ.get("CNNJAX_MALLOC", "default")
     if policy not in ("default", "huge"):

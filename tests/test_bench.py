@@ -172,7 +172,7 @@ print(os.environ["GLIBC_TUNABLES"], sys.argv[1:], os.getpid())
         [sys.executable, "-c", script, "a b", "c"], env=environ, stdout=subprocess.PIPE, text=True
     )
     said, _ = process.communicate()
-    added = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=67108864"
+    added = f"glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold={2**40}:glibc.malloc.arena_max=1"
     assert said.strip() == f"{mine}:{added} ['a b', 'c'] {process.pid}"
 
 

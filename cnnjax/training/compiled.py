@@ -1,8 +1,9 @@
 """From an experiment to what runs on the devices: the compiled step, and the evaluators."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -22,7 +23,36 @@ from cnnjax.training.optim import Schedule, build_optimizer
 from cnnjax.training.state import State, create_state
 from cnnjax.training.step import Prepare, train_step
 
-Compiled = Callable[..., tuple[State, Any]]
+Step = Callable[..., tuple[State, Any]]
+LARGE = 64 << 20  # bytes
+MOMENT = 0.001  # seconds; after 0.0001 the memory is sometimes still taken
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled function. One that needs much memory on a CPU has given it back when it returns.
+
+    XLA:CPU takes the memory for temporary arrays when a call is dispatched, so those under way
+    would each hold their own, and gives it back a moment after the results are there.
+    """
+
+    executable: jax.stages.Compiled
+
+    @cached_property
+    def temporary_bytes(self) -> int | None:
+        """The memory that a call takes beside its arguments and results, where it is known."""
+        return getattr(self.executable.memory_analysis(), "temp_size_in_bytes", None)
+
+    @cached_property
+    def _in_turn(self) -> bool:
+        return jax.default_backend() == "cpu" and (self.temporary_bytes or 0) >= LARGE
+
+    def __call__(self, *args: Any) -> Any:
+        results = self.executable(*args)
+        if self._in_turn:
+            jax.block_until_ready(results)
+            time.sleep(MOMENT)
+        return results
 
 
 @dataclass(frozen=True)
@@ -92,7 +122,7 @@ class Parts:
             asked, self.mesh, module=x.module, loss=self.loss, prepare=self.prepare
         )  # fmt: skip
 
-    def step(self, feed: Feed) -> Compiled:
+    def step(self, feed: Feed) -> Step:
         """One training step as a function of (state, *inputs of the feed)."""
         x = self.experiment
         return feed.lift(
@@ -103,7 +133,7 @@ class Parts:
             )
         )  # fmt: skip
 
-    def compile(self, feed: Feed, state: State, inputs: tuple[Any, ...]) -> Mapping[int, Compiled]:
+    def compile(self, feed: Feed, state: State, inputs: tuple[Any, ...]) -> Mapping[int, Program]:
         """The step, and a stretch of steps where the platform gains from one: {length: function}.
 
         A stretch ends at every row of the log, so its length divides theirs.
@@ -117,16 +147,18 @@ class Parts:
         functions = {1: step, length: stretched(step, length) if length > 1 else step}
         shardings = (whole, *((whole if resident else rows) for _ in inputs))
         compiled = {
-            k: jax.jit(f, in_shardings=shardings, out_shardings=whole, donate_argnums=0)
-            .lower(state, *inputs)
-            .compile()
+            k: Program(
+                jax.jit(f, in_shardings=shardings, out_shardings=whole, donate_argnums=0)
+                .lower(state, *inputs)
+                .compile()
+            )
             for k, f in functions.items()
         }
         give_back_memory()
         return compiled
 
 
-def stretched(step: Compiled, length: int) -> Compiled:
+def stretched(step: Step, length: int) -> Step:
     """`length` steps as one: the same function of the state, in a `lax.scan`."""
 
     def run(state: State, *inputs: Any) -> tuple[State, Any]:

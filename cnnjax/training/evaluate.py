@@ -1,5 +1,6 @@
 """Evaluation: every example exactly once, whatever the batch and the number of devices."""
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ from cnnjax.training.step import eval_step, gathered
 
 Evaluator = Callable[[Any], dict[str, Any]]
 LARGEST_BATCH = 1_000
+AHEAD = 1  # batches given to the device before the sums of an earlier one are read
 
 
 def evaluator(split: Split, mesh: Mesh, **parts: Any) -> Evaluator:
@@ -50,10 +52,18 @@ def evaluator(split: Split, mesh: Mesh, **parts: Any) -> Evaluator:
     def evaluate(variables: Any) -> dict[str, Any]:
         # Summed on the host in float64: 60,000 float32 losses would lose digits.
         total: dict[str, Any] = {}
-        waiting = [feed(variables, *b) for b in data.eval_batches(len(split), batch)]
-        for sums in waiting:
+        waiting: deque[Mapping[str, Any]] = deque()
+
+        def add(sums: Mapping[str, Any]) -> None:
             for key, value in sums.items():
                 total[key] = total.get(key, 0) + np.asarray(value, _WIDE[key])
+
+        for taken in data.eval_batches(len(split), batch):
+            waiting.append(feed(variables, *taken))
+            if len(waiting) > AHEAD:
+                add(waiting.popleft())
+        for sums in waiting:
+            add(sums)
         return total
 
     return evaluate
