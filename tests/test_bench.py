@@ -14,6 +14,7 @@ import pytest
 from cnnjax import __main__ as command_line
 from cnnjax import bench, machine
 from cnnjax.errors import SpecError
+from cnnjax.training import compiled
 
 PROGRAM = """HloModule jit_step
 
@@ -98,16 +99,25 @@ def test_what_runs_in_a_loop_is_counted_once():
         return jax.lax.fori_loop(0, 20, lambda _, x: x @ x / 300, x)
 
     x = jnp.ones((300, 300))
-    compiled = jax.jit(loop).lower(x).compile()
+    program = jax.jit(loop).lower(x).compile()
 
     def step(steps):
         for _ in range(steps):
-            jax.block_until_ready(compiled(x))
+            jax.block_until_ready(program(x))
 
     step(1)
-    kinds = [row["kind"] for row in bench.breakdown(step, compiled.as_text())]
+    kinds = [row["kind"] for row in bench.breakdown(step, program.as_text())]
     assert "matrix product" in kinds
     assert bench.LOOP not in kinds
+
+
+def test_a_program_that_needs_much_memory_is_over_when_it_returns(monkeypatch):
+    monkeypatch.setattr(compiled, "LARGE", 1)
+    x = jnp.ones((400, 400))
+    lowered = jax.jit(lambda x: jax.lax.fori_loop(0, 200, lambda _, x: x @ x / 400, x)).lower(x)
+    program = compiled.Program(lowered.compile())
+    assert program.temporary_bytes >= x.nbytes
+    assert program(x).is_ready()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import jax
@@ -28,7 +28,6 @@ LARGE = 64 << 20  # bytes
 MOMENT = 0.001  # seconds; after 0.0001 the memory is sometimes still taken
 
 
-@dataclass(frozen=True)
 class Program:
     """A compiled function. One that needs much memory on a CPU has given it back when it returns.
 
@@ -36,22 +35,25 @@ class Program:
     would each hold their own, and gives it back a moment after the results are there.
     """
 
-    executable: jax.stages.Compiled
-
-    @cached_property
-    def temporary_bytes(self) -> int | None:
-        """The memory that a call takes beside its arguments and results, where it is known."""
-        return getattr(self.executable.memory_analysis(), "temp_size_in_bytes", None)
-
-    @cached_property
-    def _in_turn(self) -> bool:
-        return jax.default_backend() == "cpu" and (self.temporary_bytes or 0) >= LARGE
+    def __init__(self, executable: jax.stages.Compiled) -> None:
+        self.executable = executable
+        # The memory that a call takes beside its arguments and results, in bytes.
+        self.temporary_bytes: int | None = getattr(
+            executable.memory_analysis(), "temp_size_in_bytes", None
+        )
+        large = (self.temporary_bytes or 0) >= LARGE
+        self._in_turn = large and jax.default_backend() == "cpu"
+        self._is_new = True
 
     def __call__(self, *args: Any) -> Any:
         results = self.executable(*args)
         if self._in_turn:
             jax.block_until_ready(results)
             time.sleep(MOMENT)
+            if self._is_new:
+                # What stays after the first call may lie where the next would have had room.
+                self._is_new = False
+                give_back_memory()
         return results
 
 
