@@ -12,7 +12,7 @@ cores with AVX2 (tests/benchmarks/lowerings.py prints them):
 | 1x1 | a matrix product; the weight gradient as several | 0.3 to 0.7 |
 | window as large as the map | a linear layer | 0.2 |
 | 3x3 at stride 1, 64 channels and more, maps half as wide | Winograd's F(2x2, 3x3) | 0.5 |
-| 16 input channels and more | the weight gradient as products | 0.7 |
+| 16 input channels and more | the weight gradient as products, a few images at a time | 0.7 |
 | 4 input channels at most | the same, of neighbours that are put beside each other | 0.4 to 1.0 |
 | a stride of 2 | the input gradient as a convolution for each residue | 0.7 to 0.8 |
 | 8 input channels at most, 4x4 and more, on a small map | a banded matrix | 0.3 to 0.9 |
