@@ -7,9 +7,9 @@ torch: PyTorch, eager and channels_last; PYTHON has torch, torchvision and timm,
 keras: Keras 3 on JAX; PYTHON has keras and our version of jax.
 flax: the ImageNet example of Flax; PYTHON has flax and optax, `--models` is its models.py.
 
-Each network is timed in processes of its own, ours (once compiled) and theirs by turns, with the
-same allocator setting (that of CNNJAX_MALLOC=huge), batch, optimizer and number of cores. Ratios
-are ours over theirs, above one where we are faster; plain is XLA's own operations
+Each network is timed in processes of its own, ours and theirs by turns, compiled beforehand, with
+the same allocator setting (that of CNNJAX_MALLOC=huge), batch, optimizer and number of cores.
+Ratios are ours over theirs, above one where we are faster; plain is XLA's own operations
 (CNNJAX_LOWERING=native).
 """
 
@@ -77,9 +77,9 @@ Row = dict[str, float]
 
 
 def run(command: list[str], **environ: str) -> Row:
-    done = subprocess.run(
-        command, env={**os.environ, **HUGE, **environ}, capture_output=True, text=True
-    )
+    given = {**os.environ, **HUGE, **environ}
+    machine.set_up(given)  # a peer on JAX keeps its programs as we do
+    done = subprocess.run(command, env=given, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)[:200]}\n{done.stderr}")
     found: Row = json.loads(done.stdout.splitlines()[-1])
@@ -126,7 +126,12 @@ def main() -> None:
         mine = [sys.executable, "-c", OURS, json.dumps([model, *SIZES[name]])]
         theirs = peer_command(options, name)
         rows: dict[str, list[Row]] = {"ours": [], "peer": [], "plain": []}
-        run(mine)  # Compiled once, so that every turn finds its programs in the cache.
+        # Compiled once, so that every turn finds its programs in the cache.
+        run(mine)
+        if options.library != "torch":
+            run(theirs)
+        if options.plain:
+            run(mine, CNNJAX_LOWERING="native")
         for _ in range(options.turns):
             rows["ours"].append(run(mine))
             rows["peer"].append(run(theirs))
