@@ -20,6 +20,7 @@ from cnnjax import cost, training
 from cnnjax.data import DataSet, from_arrays
 from cnnjax.ops import lowering
 from cnnjax.spec import Spec
+from cnnjax.training import onednn
 from cnnjax.training.compiled import Parts, Program
 from cnnjax.training.experiment import open_data
 from cnnjax.training.mesh import data_mesh
@@ -64,9 +65,9 @@ def bench(
     """
     found, dataset = _experiment(source, input_shape, num_classes, batch_size)
     experiment = training.resolve(found, dataset=dataset)
-    parts = Parts.of(experiment, data_mesh())
     batch, counted = experiment.batch_size, cost.cost(experiment.module, experiment.input_shape)
     with lowering.native() if native else nullcontext():
+        parts = Parts.of(experiment, data_mesh())
         compiling = {} if brief else compile_seconds(parts)
         steps = _Steps(parts)
     trained, evaluated = _windows([steps.train, steps.evaluate], batch, seconds)
@@ -82,6 +83,7 @@ def bench(
         "devices": jax.device_count(),
         "cores": os.cpu_count(),
         "lowering": "native" if native or lowering.is_native() else device.platform,
+        "convolutions": parts.convolutions,
         "params": counted.totals.params.trainable,
         "macs": counted.totals.macs,
         **compiling,
@@ -179,9 +181,8 @@ class _Steps:
         evaluation = partial(
             eval_step, module=parts.experiment.module, loss=parts.loss, prepare=parts.prepare
         )
-        self._eval = Program(
-            jax.jit(evaluation).lower(self._state.variables(), *self._batch).compile()
-        )
+        lowered = jax.jit(evaluation).lower(self._state.variables(), *self._batch)
+        self._eval = Program(onednn.compiled(lowered, onednn=parts.onednn))
         # Last, since it gives back what compiling both took.
         self._step = parts.compile(feed, self._state, self._inputs)[1]
         self.program = self._step.executable.as_text() or ""

@@ -145,7 +145,8 @@ def speed(content: dict[str, Any]) -> None:
     lines = {
         "network": f"{c['model']['name']}, images {'x'.join(map(str, c['input_shape']))}, "
                    f"batch {c['batch_size']}",
-        "device": f"{c['devices']} {c['device']}, {c['cores']} cores, {c['lowering']} lowering",
+        "device": f"{c['devices']} {c['device']}, {c['cores']} cores, {c['lowering']} lowering, "
+                  f"convolutions by {c['convolutions']}",
         "parameters": f"{c['params']:,}",
         "multiply-adds": f"{c['macs']:,} an image",
         "compile": f"{c['compile_s']:.2f} s, {c['cached_compile_s']:.2f} s from the cache",

@@ -13,6 +13,7 @@ import numpy as np
 from cnnjax import weights
 from cnnjax.models import build
 from cnnjax.ops import lowering
+from cnnjax.training.onednn import compiled
 
 GOLDENS = Path(__file__).parent / "goldens"
 
@@ -77,18 +78,18 @@ def _keras_fill(path, shape, gain):
     return _normal(rng, shape, 0.1)
 
 
-def run(layout, model, state, size):
+def run(layout, model, state, size, *, onednn=False):
     """Logits and auxiliary logits of the two reference images, in the precision that JAX has."""
-    return logits_of(model, weights.load(layout, model, state), size)
+    return logits_of(model, weights.load(layout, model, state), size, onednn=onednn)
 
 
-def logits_of(model, variables, size):
+def logits_of(model, variables, size, *, onednn=False):
     """`run` with the tensors loaded already."""
     dtype = np.float64 if jax.config.jax_enable_x64 else np.float32
     variables = jax.tree.map(lambda a: np.asarray(a, dtype), variables)
     images = fill.model_input(size, size).transpose(0, 2, 3, 1).astype(dtype)
     apply = jax.jit(lambda v, x: build(model).apply(v, x, mutable=["auxiliary"]))
-    logits, rest = apply(variables, images)
+    logits, rest = compiled(apply.lower(variables, images), onednn=onednn)(variables, images)
     return logits, rest.get("auxiliary", {})
 
 

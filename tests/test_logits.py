@@ -32,9 +32,11 @@ def test_every_reference_network_is_here():
 def test_logits_are_those_of_the_library(key):
     state, model = libraries.torch_state(key), NETWORKS[key]
     size = 299 if "ception" in key else 224
-    for dtype, mark in ((np.float32, 2e-5), (np.float64, 1e-10)):
+    for dtype, mark, onednn in (
+        (np.float32, 2e-5, False), (np.float32, 2e-5, True), (np.float64, 1e-10, False)
+    ):  # fmt: skip
         with jax.enable_x64(dtype is np.float64):
-            logits, heads = libraries.run(key.split("/")[0], model, state, size)
+            logits, heads = libraries.run(key.split("/")[0], model, state, size, onednn=onednn)
         assert logits.dtype == dtype
         found = {"logits": logits, **heads}
         distances = {

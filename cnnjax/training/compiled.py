@@ -14,6 +14,7 @@ from jaxtyping import Array
 from cnnjax import data
 from cnnjax.machine import give_back_memory
 from cnnjax.schema import construct
+from cnnjax.training import onednn
 from cnnjax.training.evaluate import Evaluator, evaluator
 from cnnjax.training.experiment import Experiment
 from cnnjax.training.feed import Feed, ResidentFeed, StreamingFeed
@@ -68,6 +69,13 @@ class Parts:
     rate: Schedule
     augments: Sequence[data.Augment]
     prepare: Prepare
+    onednn: bool
+    """Whether oneDNN runs what convolutions there are."""
+
+    @property
+    def convolutions(self) -> str:
+        """The library that runs them."""
+        return "oneDNN" if self.onednn else "XLA"
 
     @classmethod
     def of(cls, experiment: Experiment, mesh: Mesh) -> "Parts":
@@ -94,6 +102,7 @@ class Parts:
                 for i, a in enumerate(experiment.spec.dataset["augment"])
             ],
             prepare=prepare,
+            onednn=onednn.runs_convolutions(experiment.steps),
         )
 
     def state(self) -> State:
@@ -121,7 +130,7 @@ class Parts:
         x = self.experiment
         asked = {**x.evaluations, **x.splits}[split]
         return evaluator(
-            asked, self.mesh, module=x.module, loss=self.loss, prepare=self.prepare
+            asked, self.mesh, self.onednn, module=x.module, loss=self.loss, prepare=self.prepare
         )  # fmt: skip
 
     def step(self, feed: Feed) -> Step:
@@ -148,14 +157,11 @@ class Parts:
         step = self.step(feed)
         functions = {1: step, length: stretched(step, length) if length > 1 else step}
         shardings = (whole, *((whole if resident else rows) for _ in inputs))
-        compiled = {
-            k: Program(
-                jax.jit(f, in_shardings=shardings, out_shardings=whole, donate_argnums=0)
-                .lower(state, *inputs)
-                .compile()
-            )
-            for k, f in functions.items()
-        }
+        compiled = {}
+        for k, f in functions.items():
+            jitted = jax.jit(f, in_shardings=shardings, out_shardings=whole, donate_argnums=0)
+            lowered = jitted.lower(state, *inputs)
+            compiled[k] = Program(onednn.compiled(lowered, onednn=self.onednn))
         give_back_memory()
         return compiled
 

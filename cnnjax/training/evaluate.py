@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from cnnjax import data
 from cnnjax.data import Split
 from cnnjax.training.mesh import replicated, split_rows
+from cnnjax.training.onednn import compiled
 from cnnjax.training.step import eval_step, gathered
 
 Evaluator = Callable[[Any], dict[str, Any]]
@@ -19,10 +20,11 @@ LARGEST_BATCH = 1_000
 AHEAD = 1  # batches given to the device before the sums of an earlier one are read
 
 
-def evaluator(split: Split, mesh: Mesh, **parts: Any) -> Evaluator:
+def evaluator(split: Split, mesh: Mesh, onednn: bool, **parts: Any) -> Evaluator:
     """A function of variables: summed loss, hits, count and confusion over the whole split.
 
-    A split that fits is put on the device once, here. `parts` are `eval_step`'s keywords.
+    A split that fits is put on the device once, here. `parts` are `eval_step`'s keywords. Every
+    batch is of one shape, so the first call compiles for all.
     """
     devices = mesh.devices.size
     batch = -(-min(LARGEST_BATCH, len(split)) // devices) * devices
@@ -35,19 +37,26 @@ def evaluator(split: Split, mesh: Mesh, **parts: Any) -> Evaluator:
         def from_device(variables: Any, images: Any, labels: Any, index: Any, real: Any) -> Any:
             return step(variables, *gathered(images, labels, index), real)
 
-        run = jax.jit(from_device, in_shardings=(whole, whole, whole, rows, rows),
-                      out_shardings=whole)  # fmt: skip
+        jitted = jax.jit(from_device, in_shardings=(whole, whole, whole, rows, rows),
+                         out_shardings=whole)  # fmt: skip
 
         def feed(variables: Any, index: np.ndarray, real: np.ndarray) -> Any:
             return run(variables, *resident, *_place((index.astype(np.int32), real), rows))
     else:
-        run = jax.jit(step, in_shardings=(whole, rows, rows, rows), out_shardings=whole)
+        jitted = jax.jit(step, in_shardings=(whole, rows, rows, rows), out_shardings=whole)
 
         def feed(variables: Any, index: np.ndarray, real: np.ndarray) -> Any:
             share = _own_rows(len(index))
             return run(
                 variables, *_place((*split.gather(index[share]), real[share]), rows, local=True)
             )
+
+    programs: list[jax.stages.Compiled] = []
+
+    def run(*args: Any) -> Any:
+        if not programs:
+            programs.append(compiled(jitted.lower(*args), onednn=onednn))
+        return programs[0](*args)
 
     def evaluate(variables: Any) -> dict[str, Any]:
         # Summed on the host in float64: 60,000 float32 losses would lose digits.

@@ -73,7 +73,10 @@ def train(
         begun = log.open(spec, {})
     if begun and (out / "result.json").exists():
         return None
-    log.environment(mesh=[str(d) for d in mesh.devices.flat])
+    log.environment(
+        mesh=[str(d) for d in mesh.devices.flat],
+        convolutions=parts.convolutions,
+    )
     session = _Session(parts, log, reporter or Silent(), workers)
     session.events = event_writer(log) if tensorboard else None
     with _signals(session):

@@ -1,0 +1,80 @@
+"""Programs whose convolutions oneDNN runs: on a CPU, where jaxlib holds it, for what runs long.
+
+XLA:CPU hands its convolutions to oneDNN where it is asked to, by options of a compilation; unasked
+it takes YNNPACK, or loops of its own where channels are few. Time over that of those, on two cores
+with AVX-512: 3x3 of 16 channels 0.55, of 32 and 64 0.75, of 128 to 512 0.87; 7x7 of an image 0.66
+(tests/benchmarks/lowerings.py).
+
+Such a program cannot be kept for another process: XLA cannot write it down, and trying to is not
+safe. So each process compiles it, and it is made only where that time comes back.
+"""
+
+import functools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from cnnjax.ops import lowering
+
+LONG = 300  # steps of training: what those of ResNet-20 and ResNet-50 gain is what compiling takes
+OPTIONS = {
+    "xla_cpu_experimental_onednn_custom_call": True,
+    # YNNPACK keeps what it does as well, matrix products and sums.
+    "xla_cpu_experimental_ynn_fusion_type": (
+        "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
+    ),
+}
+_NEVER = 1e9  # seconds
+_THRESHOLD = "jax_persistent_cache_min_compile_time_secs"
+
+
+def runs_convolutions(steps: int) -> bool:
+    """Whether oneDNN is to run the convolutions of an experiment of so many steps of training.
+
+    Never where the plain lowering is asked for, nor where XLA_FLAGS has one of these options.
+    """
+    return (
+        steps >= LONG
+        and not lowering.is_native()
+        and not any(option in os.environ.get("XLA_FLAGS", "") for option in OPTIONS)
+        and _is_there()
+    )
+
+
+@functools.cache
+def _is_there() -> bool:
+    """Whether this jaxlib has oneDNN, which those for other processors than x86 have not."""
+    x, kernel = jnp.zeros((1, 4, 4, 8)), jnp.zeros((3, 3, 8, 8))
+    layout = ("NHWC", "HWIO", "NHWC")
+    convolve = jax.jit(
+        lambda x, k: lax.conv_general_dilated(x, k, (1, 1), "SAME", dimension_numbers=layout)
+    )
+    try:
+        with _kept_by_nobody():
+            program = convolve.lower(x, kernel).compile(OPTIONS).as_text()
+    except jax.errors.JaxRuntimeError:  # another version of XLA, with other options
+        return False
+    return "__onednn$convolution" in (program or "")
+
+
+def compiled(lowered: jax.stages.Lowered, *, onednn: bool) -> jax.stages.Compiled:
+    """`lowered`, with its convolutions run by oneDNN if that is wanted and there are any."""
+    if not onednn or "stablehlo.convolution" not in lowered.as_text():
+        return lowered.compile()
+    with _kept_by_nobody():
+        return lowered.compile(OPTIONS)
+
+
+@contextmanager
+def _kept_by_nobody() -> Iterator[None]:
+    """Compile without writing to the persistent cache."""
+    before = getattr(jax.config, _THRESHOLD)
+    jax.config.update(_THRESHOLD, _NEVER)
+    try:
+        yield
+    finally:
+        jax.config.update(_THRESHOLD, before)
