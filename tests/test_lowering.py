@@ -168,6 +168,37 @@ GRADIENTS = [
 ]
 
 
+# More rows than are added up in one go, fewer, some left over; padding beyond the window's reach.
+DEPTHWISE = [
+    ((19, 6), (3, 3), ((1, 1), (1, 1)), (1, 1), (1, 1)),
+    ((16, 5), (3, 2), ((2, 0), (0, 1)), (1, 1), (1, 1)),
+    ((5, 7), (2, 3), ((0, 1), (2, 2)), (1, 1), (1, 2)),
+    ((4, 5), (3, 3), ((3, 1), (1, 1)), (1, 1), (1, 1)),
+    ((17,), (5,), ((2, 2),), (1,), (1,)),
+    ((9, 3, 4), (3, 2, 3), ((1, 1), (0, 1), (1, 1)), (1, 1, 1), (1, 1, 1)),
+]
+
+
+@pytest.mark.parametrize(("space", "window", "sides", "stride", "dilation"), DEPTHWISE)
+def test_depthwise_gradients_are_their_definition(space, window, sides, stride, dilation):
+    """Each channel by itself; and the gradients of a gradient are those of the plain operation."""
+    x, k = arrays((3, *space, 6), (*window, 1, 6))
+    conv = convolve(stride, sides, dilation, 6)
+    (g,) = arrays(jax.eval_shape(conv, x, k).shape, seed=1)
+    padded = np.pad(np.asarray(x, np.float64), ((0, 0), *sides, (0, 0)))
+    to_x, to_k = np.zeros(padded.shape), np.zeros(k.shape)
+    for tap in np.ndindex(*window):
+        places = zip(tap, dilation, g.shape[1:-1], strict=True)
+        seen = (slice(None), *(slice(t * d, t * d + n) for t, d, n in places))
+        to_k[tap] = np.sum(padded[seen] * g, tuple(range(x.ndim - 1)))
+        to_x[seen] += np.asarray(g, np.float64) * np.asarray(k)[*tap, 0]
+    inside = (slice(low, low + n) for (low, _), n in zip(sides, space, strict=True))
+    found = jax.jit(lambda x, k, g: jax.vjp(conv, x, k)[1](g))(x, k, g)
+    agree(found, (to_x[:, *inside], to_k), 2e-6)
+    squares = lambda x, k: sum(jnp.sum(a**2) for a in with_gradients(conv)(x, k)[1])  # noqa: E731
+    agree(*both(jax.grad(squares, (0, 1)), x, k))
+
+
 @pytest.mark.parametrize("c_in", [3, 16], ids=["image", "map"])
 @pytest.mark.parametrize(("space", "window", "sides", "stride", "dilation"), GRADIENTS)
 def test_gradients_are_their_definition(space, window, sides, stride, dilation, c_in):
