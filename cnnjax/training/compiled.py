@@ -26,6 +26,7 @@ from cnnjax.training.step import Prepare, train_step
 
 Step = Callable[..., tuple[State, Any]]
 LARGE = 64 << 20  # bytes
+BLOCK = 64  # steps whose order is put on the device at once, at least
 MOMENT = 0.001  # seconds; after 0.0001 the memory is sometimes still taken
 
 
@@ -118,9 +119,11 @@ class Parts:
         x = self.experiment
         train, seed = x.splits["train"], x.spec.schedule["seed"]
         if data.fits(train):
+            # Whole windows of the log, since a stretch of steps ends with each.
+            block = x.log_every * -(-BLOCK // x.log_every)
             return ResidentFeed(
-                train, self.mesh, seed=seed, batch_size=x.batch_size, block=x.log_every
-            )
+                train, self.mesh, seed=seed, batch_size=x.batch_size, block=block
+            )  # fmt: skip
         return StreamingFeed(
             train, self.mesh, seed=seed, batch_size=x.batch_size, start=start, workers=workers
         )
