@@ -42,6 +42,8 @@ KINDS = {
                "gather", "scatter", "bitcast"),
 }  # fmt: skip
 LOOP = "while"
+# oneDNN's part of a program has events of its own names, which end in what it runs.
+ONEDNN = {"__onednn$convolution": "convolution", "__onednn$matmul": "matrix product"}
 
 
 def bench(
@@ -247,7 +249,7 @@ def breakdown(step: Callable[[int], None], program: str, steps: int = 3) -> list
             step(steps)
         for path in Path(directory).glob("**/*.xplane.pb"):
             for name, milliseconds in _operations(path):
-                kind = kinds.get(name, "other")
+                kind = ONEDNN.get("__" + name.rpartition("__")[2], kinds.get(name, "other"))
                 if kind == LOOP:
                     continue  # what runs in it has events of its own
                 found[kind] = found.get(kind, 0.0) + milliseconds / steps

@@ -228,3 +228,19 @@ def test_bench_says_who_runs_the_convolutions():
     options = {"input_shape": (8, 8, 1), "batch_size": 4, "seconds": 0.01, "brief": True}
     assert bench.bench(model, **options)["convolutions"] == "oneDNN"
     assert bench.bench(model, native=True, **options)["convolutions"] == "XLA"
+
+
+@needs_onednn
+def test_the_breakdown_knows_what_oneDNN_runs():
+    x, k = arrays((16, 32, 32, 16), (3, 3, 16, 16))
+    convolutions = jax.jit(convolve(1, "SAME", 1, 1)).lower(x, k)
+    program = onednn.compiled(convolutions, onednn=True)
+
+    def run(steps):
+        for _ in range(steps):
+            jax.block_until_ready(program(x, k))
+
+    run(1)
+    found = {row["kind"]: row["ms"] for row in bench.breakdown(run, program.as_text())}
+    assert found["convolution"] > 0
+    assert "other" not in found

@@ -16,12 +16,14 @@ cores with AVX2 (tests/benchmarks/lowerings.py prints them):
 | 4 input channels at most | the same, of neighbours that are put beside each other | 0.4 to 1.0 |
 | a stride of 2 | the input gradient as a convolution for each residue | 0.7 to 0.8 |
 | 8 input channels at most, 4x4 and more, on a small map | a banded matrix | 0.3 to 0.9 |
-| depthwise | a sum of shifted products | 0.03 to 0.1 |
+| depthwise | a sum of shifted products; its weight gradient some rows at a time | 0.03 to 0.1 |
 | other groups | each by itself | 0.01 to 0.2 |
 | average pooling, windows that fill the map side by side | one axis after the other | 0.7 to 0.9 |
 | max pooling | a running maximum; the gradient gathers, or spreads if none overlap | 0.2 |
 | batch norm in training | a gradient of its own that goes over the maps twice | 0.4 to 0.8 |
 | biases and activations of 16 channels at most | a row of the map is one vector | 0.5 to 0.8 |
+
+The convolutions that stay XLA's are oneDNN's in a long training (cnnjax/training/onednn.py).
 
 Left out: Winograd's F(4x4, 3x3), faster but wrong by 1e-5 in each layer.
 """

@@ -2,8 +2,9 @@
 
     python tests/benchmarks/lowerings.py [--rounds 7] [--only "batch norm"]
 
-Both run turn by turn in one process, each the median of its rounds. The ratios in
-`cnnjax/ops/lowering.py` come from here.
+All run turn by turn in one process, each the median of its rounds: XLA's own operation, ours, and
+ours where oneDNN runs the convolutions that are left, as in long trainings. The ratios in
+`cnnjax/ops/lowering.py` and `cnnjax/training/onednn.py` come from here.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from rich.table import Table
 
 from cnnjax import ops
 from cnnjax.ops import lowering
+from cnnjax.training import onednn
 
 type Operation = Callable[..., Any]
 type Shapes = list[tuple[int, ...]]
@@ -85,7 +87,9 @@ def timed(function: Callable[..., Any], args: tuple[Any, ...]) -> float:
     return time.perf_counter() - start
 
 
-def compiled(operation: Operation, args: tuple[Any, ...], wrt: tuple[int, ...]) -> Operation:
+def compiled(
+    operation: Operation, args: tuple[Any, ...], wrt: tuple[int, ...], library: bool = False
+) -> Operation:
     """Value and gradients of one operation between two others, as a network has it."""
 
     def step(*args: Any) -> Any:
@@ -94,7 +98,7 @@ def compiled(operation: Operation, args: tuple[Any, ...], wrt: tuple[int, ...]) 
 
         return jax.value_and_grad(apply, wrt)(*args)
 
-    return jax.jit(step).lower(*args).compile()
+    return onednn.compiled(jax.jit(step).lower(*args), onednn=library)
 
 
 def main() -> None:
@@ -102,7 +106,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", default="", help="operations with this in their name")
     options = parser.parse_args()
-    table = Table("operation", "XLA's own, ms", "ours, ms", "ratio")
+    table = Table("operation", "XLA's own, ms", "ours, ms", "ratio", "with oneDNN")
+    library = onednn.runs_convolutions(onednn.LONG)
     generator = np.random.default_rng(0)
     for name, (operation, shapes) in CASES.items():
         if options.only not in name:
@@ -111,12 +116,12 @@ def main() -> None:
         wrt = tuple(range(name.startswith("stem"), len(shapes)))
         with lowering.native():
             theirs = compiled(operation, args, wrt)
-        ours = compiled(operation, args, wrt)
-        pairs = [(timed(theirs, args), timed(ours, args)) for _ in range(options.rounds + 1)][1:]
+        steps = [theirs, compiled(operation, args, wrt), compiled(operation, args, wrt, library)]
+        rounds = [[timed(f, args) for f in steps] for _ in range(options.rounds + 1)][1:]
         table.add_row(
             name,
-            *(f"{1e3 * statistics.median(column):.1f}" for column in zip(*pairs, strict=True)),
-            f"{statistics.median(b / a for a, b in pairs):.2f}",
+            *(f"{1e3 * statistics.median(r[i] for r in rounds):.1f}" for i in (0, 1)),
+            *(f"{statistics.median(r[i] / r[0] for r in rounds):.2f}" for i in (1, 2)),
         )
     Console(width=100).print(table)
 
