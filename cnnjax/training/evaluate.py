@@ -61,6 +61,8 @@ def evaluator(split: Split, mesh: Mesh, onednn: bool, **parts: Any) -> Evaluator
     def evaluate(variables: Any) -> dict[str, Any]:
         # Summed on the host in float64: 60,000 float32 losses would lose digits.
         total: dict[str, Any] = {}
+        # They may come from a run on other devices; a compiled program does not move them.
+        variables = jax.device_put(variables, whole)
         waiting: deque[Mapping[str, Any]] = deque()
 
         def add(sums: Mapping[str, Any]) -> None:
