@@ -19,8 +19,8 @@ from cnnjax.ops.window import pairs
 from cnnjax.training import onednn
 from cnnjax.training.compiled import Parts
 from cnnjax.training.mesh import data_mesh
+from cnnjax.training.onednn import CALL
 
-CALL = "__onednn$convolution"
 here = sys.platform == "linux" and platform.machine() == "x86_64"
 needs_onednn = pytest.mark.skipif(not here, reason="jaxlib has oneDNN on x86 Linux alone")
 

@@ -13,7 +13,6 @@ cores with AVX2 (tests/benchmarks/lowerings.py prints them):
 | window as large as the map | a linear layer | 0.2 |
 | 3x3 at stride 1, 64 channels and more, maps half as wide | Winograd's F(2x2, 3x3) | 0.5 |
 | 16 input channels and more | the weight gradient as products, a few images at a time | 0.7 |
-| 4 input channels at most | the same, of neighbours that are put beside each other | 0.4 to 1.0 |
 | a stride of 2 | the input gradient as a convolution for each residue | 0.7 to 0.8 |
 | 8 input channels at most, 4x4 and more, on a small map | a banded matrix | 0.3 to 0.9 |
 | depthwise | a sum of shifted products; its weight gradient some rows at a time | 0.03 to 0.1 |
@@ -109,7 +108,7 @@ def _choose(
     plain = strides == dilations == ones
     if window == (3, 3) and plain and cpu_winograd.pays(x, kernel, sides):
         return cpu_winograd.winograd
-    if c_in >= 16 or cpu_conv.is_image(c_in, strides, dilations):
+    if c_in >= 16:
         return cpu_conv.with_summed_products
     return cpu_conv.library
 

@@ -75,7 +75,7 @@ class Parts:
 
     @property
     def convolutions(self) -> str:
-        """The library that runs them."""
+        """The library that runs those that the lowering leaves to XLA."""
         return "oneDNN" if self.onednn else "XLA"
 
     @classmethod
@@ -133,7 +133,8 @@ class Parts:
         x = self.experiment
         asked = {**x.evaluations, **x.splits}[split]
         return evaluator(
-            asked, self.mesh, self.onednn, module=x.module, loss=self.loss, prepare=self.prepare
+            asked, self.mesh, onednn=self.onednn,
+            module=x.module, loss=self.loss, prepare=self.prepare,
         )  # fmt: skip
 
     def step(self, feed: Feed) -> Step:

@@ -20,7 +20,7 @@ LARGEST_BATCH = 1_000
 AHEAD = 1  # batches given to the device before the sums of an earlier one are read
 
 
-def evaluator(split: Split, mesh: Mesh, onednn: bool, **parts: Any) -> Evaluator:
+def evaluator(split: Split, mesh: Mesh, *, onednn: bool, **parts: Any) -> Evaluator:
     """A function of variables: summed loss, hits, count and confusion over the whole split.
 
     A split that fits is put on the device once, here. `parts` are `eval_step`'s keywords. Every

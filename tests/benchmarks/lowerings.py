@@ -4,7 +4,7 @@
 
 All run turn by turn in one process, each the median of its rounds: XLA's own operation, ours, and
 ours where oneDNN runs the convolutions that are left, as in long trainings. The ratios in
-`cnnjax/ops/lowering.py` and `cnnjax/training/onednn.py` come from here.
+`cnnjax/ops/lowering.py` come from here.
 """
 
 import argparse

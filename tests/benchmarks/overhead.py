@@ -25,6 +25,7 @@ from rich.table import Table
 
 import cnnjax
 from cnnjax import training
+from cnnjax.training import onednn
 
 NETWORKS = {
     "LeNet-5, batch 128": ({"name": "lenet5", "variant": "modern"}, 128, 1),
@@ -79,6 +80,12 @@ def bare(spec: cnnjax.spec.Spec, steps: int):
 
         updates, moments = optimizer.update(jax.grad(loss)(params), moments)
         return optax.apply_updates(params, updates), moments
+
+    index = jnp.zeros(batch, jnp.int32)
+    step = onednn.compiled(
+        step.lower(state, images, labels, index),
+        onednn=onednn.runs_convolutions(experiment.steps),
+    )
 
     def run() -> float:
         nonlocal state

@@ -7,8 +7,9 @@ torch: PyTorch, eager and channels_last; PYTHON has torch, torchvision and timm,
 keras: Keras 3 on JAX; PYTHON has keras and our version of jax.
 flax: the ImageNet example of Flax; PYTHON has flax and optax, `--models` is its models.py.
 
-Each network is timed in processes of its own, ours and theirs by turns, compiled beforehand, with
-the same allocator setting (that of CNNJAX_MALLOC=huge), batch, optimizer and number of cores.
+Each network is timed in processes of its own, ours and theirs by turns, compiled beforehand (but
+for ours where oneDNN runs convolutions: no process can keep that for another), with the same allocator
+setting (that of CNNJAX_MALLOC=huge), batch, optimizer and number of cores.
 Ratios are ours over theirs, above one where we are faster; plain is XLA's own operations
 (CNNJAX_LOWERING=native).
 """
@@ -126,7 +127,7 @@ def main() -> None:
         mine = [sys.executable, "-c", OURS, json.dumps([model, *SIZES[name]])]
         theirs = peer_command(options, name)
         rows: dict[str, list[Row]] = {"ours": [], "peer": [], "plain": []}
-        # Compiled once, so that every turn finds its programs in the cache.
+        # Compiled once, so that every turn finds in the cache what can be kept.
         run(mine)
         if options.library != "torch":
             run(theirs)
