@@ -8,8 +8,8 @@ keras: Keras 3 on JAX; PYTHON has keras and our version of jax.
 flax: the ImageNet example of Flax; PYTHON has flax and optax, `--models` is its models.py.
 
 Each network is timed in processes of its own, ours and theirs by turns, compiled beforehand (but
-for ours where oneDNN runs convolutions: no process can keep that for another), with the same allocator
-setting (that of CNNJAX_MALLOC=huge), batch, optimizer and number of cores.
+for ours where oneDNN runs convolutions: no process can keep that for another), with the same
+allocator setting (that of CNNJAX_MALLOC=huge), batch, optimizer and number of cores.
 Ratios are ours over theirs, above one where we are faster; plain is XLA's own operations
 (CNNJAX_LOWERING=native).
 """
