@@ -137,9 +137,14 @@ def test_tiles_cover_maps_of_any_size_and_padding(space, sides):
     )
     found = jax.jit(convolve(1, sides, 1, 1))(x, k)
     agree(found, expected, 1e-6)
-    # The input gradient is the adjoint: <y, g> = <x, gradient(g)>.
     (g,) = arrays(found.shape, seed=2)
-    (gradient,) = jax.vjp(lambda x: convolve(1, sides, 1, 1)(x, k), x)[1](g)
+    gradient, to_kernel = jax.vjp(convolve(1, sides, 1, 1), x, k)[1](g)
+    expected = [
+        np.tensordot(padded[:, i : i + height, j : j + width], g, ((0, 1, 2),) * 2)
+        for i, j in np.ndindex(3, 3)
+    ]
+    agree(to_kernel.reshape(9, 64, 65), np.stack(expected), 1e-6)
+    # The input gradient is the adjoint: <y, g> = <x, gradient(g)>.
     scale = float(jnp.linalg.norm(found) * jnp.linalg.norm(g))
     assert abs(float(jnp.vdot(found, g) - jnp.vdot(x, gradient))) < 1e-5 * scale
 

@@ -100,10 +100,13 @@ def _summed_products(x: Array, g: Array) -> Array:
 # -- gradients as products and plain convolutions --------------------------------------------------
 
 
-def with_gradients(input_gradient: Callable[..., Array]) -> Callable[..., Callable[..., Array]]:
-    """Give a convolution this input gradient, and the weight gradient as products.
+def with_gradients(
+    input_gradient: Callable[..., Array], weight_gradient: Callable[..., Array]
+) -> Callable[..., Callable[..., Array]]:
+    """Give a convolution these gradients.
 
-    `input_gradient` takes the gradient, kernel, input's shape, strides, sides and dilations.
+    They take the gradient, kernel and input's shape, and the input, gradient and kernel's shape;
+    then strides, sides and dilations.
     """
 
     def decorate(forward: Callable[..., Array]) -> Callable[..., Array]:
@@ -126,7 +129,7 @@ def with_gradients(input_gradient: Callable[..., Array]) -> Callable[..., Callab
             x, kernel = saved
             g = fenced(g)
             gx = fenced(input_gradient(g, kernel, x.shape, strides, sides, dilations))
-            return gx, _weight_gradient(x, g, kernel.shape, strides, sides, dilations)
+            return gx, weight_gradient(x, g, kernel.shape, strides, sides, dilations)
 
         convolution.defvjp(run, back)
         return convolution
@@ -172,14 +175,6 @@ def _woven(a: Array, rank: int) -> Array:
     a = a.transpose(0, *order, 2 * rank + 1)
     sizes = [n * s for n, s in zip(a.shape[1:-1:2], a.shape[2:-1:2], strict=True)]
     return a.reshape(a.shape[0], *sizes, a.shape[-1])
-
-
-@with_gradients(_input_gradient)
-def with_summed_products(
-    x: Array, kernel: Array, strides: Ints, sides: Pairs, dilations: Ints, groups: int
-) -> Array:
-    """XLA's convolution."""
-    return library(x, kernel, strides, sides, dilations, groups)
 
 
 def _weight_gradient(
@@ -264,6 +259,14 @@ def _placed(a: Array, low: Sequence[int], size: Sequence[int]) -> Array:
     edges = [(k, h, 0) for k, h in zip(low, high, strict=True)]
     rest = [(0, 0, 0)] * (a.ndim - 1 - len(edges))
     return lax.pad(a, jnp.zeros((), a.dtype), [(0, 0, 0), *edges, *rest])
+
+
+@with_gradients(_input_gradient, _weight_gradient)
+def with_summed_products(
+    x: Array, kernel: Array, strides: Ints, sides: Pairs, dilations: Ints, groups: int
+) -> Array:
+    """XLA's convolution."""
+    return library(x, kernel, strides, sides, dilations, groups)
 
 
 # -- tiny channel counts ---------------------------------------------------------------------------
