@@ -178,6 +178,10 @@ class _Steps:
     def __init__(self, parts: Parts) -> None:
         feed = parts.feed(0, 0)
         self._state, self._inputs = parts.state(), feed.inputs(0)
+        # First, as where an experiment is run: it takes the most memory.
+        self._step = parts.compile(feed, self._state, self._inputs)[1]
+        self.program = self._step.executable.as_text() or ""
+        self.temporary_bytes = self._step.temporary_bytes
         batch = np.arange(parts.experiment.batch_size)
         images, labels = map(jnp.asarray, parts.experiment.splits["test"].gather(batch))
         self._batch = (images, labels, jnp.ones(len(batch), bool))
@@ -186,10 +190,6 @@ class _Steps:
         )
         lowered = jax.jit(evaluation).lower(self._state.variables(), *self._batch)
         self._eval = Program(onednn.compiled(lowered, onednn=parts.onednn))
-        # Last, since it gives back what compiling both took.
-        self._step = parts.compile(feed, self._state, self._inputs)[1]
-        self.program = self._step.executable.as_text() or ""
-        self.temporary_bytes = self._step.temporary_bytes
 
     def train(self, steps: int = 1) -> None:
         for _ in range(steps):

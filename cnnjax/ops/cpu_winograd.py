@@ -15,6 +15,7 @@ from cnnjax.ops.cpu_conv import Ints, with_gradients
 from cnnjax.ops.cpu_rows import fenced
 from cnnjax.ops.window import Pairs
 
+type Transform = Callable[[Sequence[Any]], list[Any]]
 type Places = list[list[Array]]  # what all tiles hold at each of their 4x4 places
 
 OUTPUTS, INPUTS, TAPS = 2, 4, 3
@@ -47,7 +48,7 @@ def _weight_gradient(
     seen = _inputs_of(x, sides, tiles)
     whole = [(0, t * OUTPUTS - n, 0) for t, n in zip(tiles, g.shape[1:-1], strict=True)]
     g = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), *whole, (0, 0, 0)])
-    moved = _twice(_spread, _places(g, tiles, OUTPUTS))
+    moved = _of_tiles(_spread, g, tiles, OUTPUTS)
     rows = (((0, 1, 2), (0, 1, 2)), ((), ()))
     found = [
         [lax.dot_general(a, b, rows) for a, b in zip(*pair, strict=True)]
@@ -88,22 +89,24 @@ def _inputs_of(x: Array, sides: Pairs, tiles: Sequence[int]) -> Places:
         for t, n, (low, _) in zip(tiles, x.shape[1:-1], sides, strict=True)
     ]
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
-    return _twice(_inputs, _places(x, tiles, INPUTS))
+    return _of_tiles(_inputs, x, tiles, INPUTS)
 
 
-def _places(x: Array, tiles: Sequence[int], size: int) -> Places:
-    """What tiles of `size` by `size`, OUTPUTS apart, hold at each of their places."""
+def _of_tiles(transform: Transform, x: Array, tiles: Sequence[int], size: int) -> Places:
+    """A transform of tiles of `size` by `size`, OUTPUTS apart, first down, then across."""
 
-    def along(x: Array, axis: int) -> list[Array]:
+    def places(x: Array, axis: int) -> list[Array]:
         reach = (tiles[axis - 1] - 1) * OUTPUTS + 1
         return [lax.slice_in_dim(x, i, i + reach, OUTPUTS, axis) for i in range(size)]
 
-    return [along(row, 2) for row in along(fenced(x), 1)]
+    # Both axes in one go would save a twentieth of the time, and cost a fifth more to compile.
+    rows = map(fenced, transform(places(fenced(x), 1)))
+    return [[fenced(a) for a in transform(places(row, 2))] for row in rows]
 
 
-def _twice(transform: Callable[[Sequence[Any]], list[Any]], places: Places) -> Places:
-    """A transform along both axes of a tile, stored."""
-    columns = [transform(column) for column in zip(*places, strict=True)]
+def _twice(transform: Transform, places: Sequence[Sequence[Array]]) -> Places:
+    """A transform of what is given by places: first down, then across."""
+    columns = [map(fenced, transform(column)) for column in zip(*places, strict=True)]
     return [[fenced(a) for a in transform(row)] for row in zip(*columns, strict=True)]
 
 

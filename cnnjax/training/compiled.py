@@ -46,6 +46,7 @@ class Program:
         large = (self.temporary_bytes or 0) >= LARGE
         self._in_turn = large and jax.default_backend() == "cpu"
         self._is_new = True
+        give_back_memory()  # what compiling took, before the next program takes as much
 
     def __call__(self, *args: Any) -> Any:
         results = self.executable(*args)
@@ -166,7 +167,6 @@ class Parts:
             jitted = jax.jit(f, in_shardings=shardings, out_shardings=whole, donate_argnums=0)
             lowered = jitted.lower(state, *inputs)
             compiled[k] = Program(onednn.compiled(lowered, onednn=self.onednn))
-        give_back_memory()
         return compiled
 
 
