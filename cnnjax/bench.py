@@ -188,8 +188,10 @@ class _Steps:
         evaluation = partial(
             eval_step, module=parts.experiment.module, loss=parts.loss, prepare=parts.prepare
         )
-        lowered = jax.jit(evaluation).lower(self._state.variables(), *self._batch)
-        self._eval = Program(onednn.compiled(lowered, onednn=parts.onednn))
+        args = (self._state.variables(), *self._batch)
+        self._eval = Program(
+            onednn.compiled(jax.jit(evaluation), *args, onednn=parts.onednn)
+        )  # fmt: skip
 
     def train(self, steps: int = 1) -> None:
         for _ in range(steps):

@@ -175,22 +175,27 @@ DEPTHWISE = [
 ]
 
 
-@pytest.mark.parametrize(("space", "window", "sides", "stride", "dilation"), DEPTHWISE)
-def test_depthwise_gradients_are_their_definition(space, window, sides, stride, dilation):
-    """Each channel by itself; and the gradients of a gradient are those of the plain operation."""
-    x, k = arrays((3, *space, 6), (*window, 1, 6))
-    conv = convolve(stride, sides, dilation, 6)
-    (g,) = arrays(jax.eval_shape(conv, x, k).shape, seed=1)
+def depthwise_gradients(x, k, g, sides, dilation):
+    """At stride 1, in double precision: each channel by itself."""
     padded = np.pad(np.asarray(x, np.float64), ((0, 0), *sides, (0, 0)))
     to_x, to_k = np.zeros(padded.shape), np.zeros(k.shape)
-    for tap in np.ndindex(*window):
+    for tap in np.ndindex(*k.shape[:-2]):
         places = zip(tap, dilation, g.shape[1:-1], strict=True)
         seen = (slice(None), *(slice(t * d, t * d + n) for t, d, n in places))
         to_k[tap] = np.sum(padded[seen] * g, tuple(range(x.ndim - 1)))
         to_x[seen] += np.asarray(g, np.float64) * np.asarray(k)[*tap, 0]
-    inside = (slice(low, low + n) for (low, _), n in zip(sides, space, strict=True))
+    inside = (slice(low, low + n) for (low, _), n in zip(sides, x.shape[1:-1], strict=True))
+    return to_x[:, *inside], to_k
+
+
+@pytest.mark.parametrize(("space", "window", "sides", "stride", "dilation"), DEPTHWISE)
+def test_depthwise_gradients_are_their_definition(space, window, sides, stride, dilation):
+    """And the gradients of a gradient are those of the plain operation."""
+    x, k = arrays((3, *space, 6), (*window, 1, 6))
+    conv = convolve(stride, sides, dilation, 6)
+    (g,) = arrays(jax.eval_shape(conv, x, k).shape, seed=1)
     found = jax.jit(lambda x, k, g: jax.vjp(conv, x, k)[1](g))(x, k, g)
-    agree(found, (to_x[:, *inside], to_k), 2e-6)
+    agree(found, depthwise_gradients(x, k, g, sides, dilation), 2e-6)
     squares = lambda x, k: sum(jnp.sum(a**2) for a in with_gradients(conv)(x, k)[1])  # noqa: E731
     agree(*both(jax.grad(squares, (0, 1)), x, k))
 

@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from test_lowering import agree, arrays, convolve, with_gradients
 
 from cnnjax import bench, training
-from cnnjax.ops import lowering
+from cnnjax.ops import cpu_conv, lowering
 from cnnjax.ops.window import pairs
 from cnnjax.training import onednn
 from cnnjax.training.compiled import Parts
@@ -27,7 +27,7 @@ needs_onednn = pytest.mark.skipif(not here, reason="jaxlib has oneDNN on x86 Lin
 
 def by_onednn(function, *args, **options):
     """What `function` gives where oneDNN runs its convolutions, and the program."""
-    program = onednn.compiled(jax.jit(function, **options).lower(*args), onednn=True)
+    program = onednn.compiled(jax.jit(function, **options), *args, onednn=True)
     return program(*args), program.as_text()
 
 
@@ -80,6 +80,36 @@ LAYERS = [
     ((2, 7, 7, 24), (1, 7, 24, 16), 1),
     ((2, 9, 9, 48), (5, 5, 48, 8), 1),
 ]
+
+
+@needs_onednn
+@pytest.mark.parametrize("share", [1, 2**20], ids=["large maps", "small maps"])
+@pytest.mark.parametrize(
+    ("space", "window", "sides", "stride", "dilation"),
+    [case for case in test_lowering.DEPTHWISE if len(case[0]) == 2],
+)
+def test_depthwise_gradients_are_their_definition(
+    space, window, sides, stride, dilation, share, monkeypatch
+):
+    """As of the sum that runs elsewhere; all that has an output everywhere is oneDNN's."""
+    monkeypatch.setattr(cpu_conv, "SHARE", share)
+    x, k = arrays((3, *space, 6), (*window, 1, 6))
+    conv = convolve(stride, sides, dilation, 6)
+    (g,) = arrays(jax.eval_shape(conv, x, k).shape, seed=1)
+    run = lambda x, k, g: (conv(x, k), *jax.vjp(conv, x, k)[1](g))  # noqa: E731
+    (y, *found), program = by_onednn(run, x, k, g)
+    expected = test_lowering.depthwise_gradients(x, k, g, sides, dilation)
+    agree(found, expected, 2e-6)
+    assert abs(np.vdot(y, g) - np.vdot(x, expected[0])) < 1e-6 * np.linalg.norm(y) * np.linalg.norm(
+        g
+    )
+    within = max(map(max, sides)) <= 2
+    images = 3 if share == 1 else 0
+    assert program.count(f'custom_call_target="{CALL}"') == (2 + images if within else 0)
+    squares = lambda x, k: sum(jnp.sum(a**2) for a in with_gradients(conv)(x, k)[1])  # noqa: E731
+    second, _ = by_onednn(jax.grad(squares, (0, 1)), x, k)
+    with lowering.native():
+        agree(second, jax.jit(jax.grad(squares, (0, 1)))(x, k))
 
 
 @needs_onednn
@@ -184,10 +214,10 @@ def test_what_holds_oneDNN_is_never_written_to_the_cache(tmp_path):
         def smoothed(x, k):
             return convolve(1, "SAME", 1, 1)(x, k)
 
-        lowered = jax.jit(smoothed).lower(*arrays((3, 9, 8, 16), (3, 3, 16, 12)))
-        assert CALL in onednn.compiled(lowered, onednn=True).as_text()
+        jitted, args = jax.jit(smoothed), arrays((3, 9, 8, 16), (3, 3, 16, 12))
+        assert CALL in onednn.compiled(jitted, *args, onednn=True).as_text()
         assert not list(tmp_path.glob("jit_smoothed*"))
-        onednn.compiled(lowered, onednn=False)  # others are kept, as before
+        onednn.compiled(jitted, *args, onednn=False)  # others are kept, as before
         assert list(tmp_path.glob("jit_smoothed*-cache"))
         assert getattr(jax.config, threshold) == 0.0
     finally:
@@ -233,8 +263,7 @@ def test_bench_says_who_runs_the_convolutions():
 @needs_onednn
 def test_the_breakdown_knows_what_oneDNN_runs():
     x, k = arrays((16, 32, 32, 16), (3, 3, 16, 16))
-    convolutions = jax.jit(convolve(1, "SAME", 1, 1)).lower(x, k)
-    program = onednn.compiled(convolutions, onednn=True)
+    program = onednn.compiled(jax.jit(convolve(1, "SAME", 1, 1)), x, k, onednn=True)
 
     def run(steps):
         for _ in range(steps):

@@ -306,14 +306,30 @@ def banded(x: Array, kernel: Array, _: Ints, sides: Pairs, *__: Any) -> Array:
 
 
 def depthwise(
-    x: Array, kernel: Array, strides: Ints, sides: Pairs, dilations: Ints, _: int
+    x: Array, kernel: Array, strides: Ints, sides: Pairs, dilations: Ints, groups: int
 ) -> Array:
     """A sum of shifted products, one for each tap."""
+    if _is_at_every_place(x, kernel, strides, sides, dilations):
+        return _of_taps(x, kernel, strides, sides, dilations, groups)
+    return _of_shifted(x, kernel, strides, sides, dilations)
+
+
+def depthwise_of_library(
+    x: Array, kernel: Array, strides: Ints, sides: Pairs, dilations: Ints, groups: int
+) -> Array:
+    """The library's where it has gradients too, for programs in which that is not XLA."""
+    if _is_at_every_place(x, kernel, strides, sides, dilations):
+        return _of_library(x, kernel, strides, sides, dilations, groups)
+    return _of_shifted(x, kernel, strides, sides, dilations)
+
+
+def _is_at_every_place(
+    x: Array, kernel: Array, strides: Ints, sides: Pairs, dilations: Ints
+) -> bool:
+    """Whether each channel has one output, and the input gradient is a convolution like it."""
     reach = [d * (k - 1) for d, k in zip(dilations, kernel.shape, strict=False)]
     within = all(max(side) <= r for side, r in zip(sides, reach, strict=True))
-    if max(strides) == 1 and kernel.shape[-1] == x.shape[-1] and within:
-        return _at_every_place(x, kernel, sides, dilations)
-    return _of_shifted(x, kernel, strides, sides, dilations)
+    return max(strides) == 1 and kernel.shape[-1] == x.shape[-1] and within
 
 
 # Backward pads anew: a padded copy of every map would be kept until then.
@@ -332,45 +348,32 @@ def _of_shifted(x: Array, kernel: Array, strides: Ints, sides: Pairs, dilations:
     return total
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _at_every_place(x: Array, kernel: Array, sides: Pairs, dilations: Ints) -> Array:
-    """At stride 1, one output for each channel: its input gradient is a convolution like it."""
-    return _of_shifted(x, kernel, (1,) * len(sides), sides, dilations)
+def _turned(convolution: Callable[..., Array]) -> Callable[..., Array]:
+    """The input gradient at stride 1: the same convolution, with the kernel turned round."""
 
+    def gradient(
+        g: Array, kernel: Array, shape: Ints, strides: Ints, sides: Pairs, dilations: Ints
+    ) -> Array:
+        window = kernel.shape[:-2]
+        opposite = tuple(
+            (d * (k - 1) - low, d * (k - 1) - high)
+            for (low, high), k, d in zip(sides, window, dilations, strict=True)
+        )
+        turned = fenced(jnp.flip(kernel, range(len(window))))  # or XLA turns the convolution
+        return convolution(g, turned, strides, opposite, dilations, shape[-1])
 
-def _every_place_forward(
-    x: Array, kernel: Array, sides: Pairs, dilations: Ints
-) -> tuple[Array, tuple[Array, Array]]:
-    return _at_every_place(x, kernel, sides, dilations), (x, kernel)
-
-
-def _every_place_backward(
-    sides: Pairs, dilations: Ints, saved: tuple[Array, Array], g: Array
-) -> tuple[Array, Array]:
-    x, kernel = saved
-    g = fenced(g)
-    window = kernel.shape[:-2]
-    opposite = tuple(
-        (d * (k - 1) - low, d * (k - 1) - high)
-        for (low, high), k, d in zip(sides, window, dilations, strict=True)
-    )
-    turned = jnp.flip(kernel, range(len(window)))
-    gx = fenced(_at_every_place(g, turned, opposite, dilations))
-    return gx, _depthwise_weight_gradient(x, g, window, sides, dilations)
-
-
-_at_every_place.defvjp(_every_place_forward, _every_place_backward)
+    return gradient
 
 
 def _depthwise_weight_gradient(
-    x: Array, g: Array, window: Ints, sides: Pairs, dilations: Ints
+    x: Array, g: Array, kernel: Ints, strides: Ints, sides: Pairs, dilations: Ints
 ) -> Array:
     """The sum over images and places of what each tap saw times the gradient there.
 
     Of every ROWS rows the products are added up before they are written, and what is written is
     added up by XLA's library: its own loop for the whole sum is not a vector's.
     """
-    outputs, channels = g.shape[1:-1], g.shape[-1]
+    outputs, window = g.shape[1:-1], kernel[:-2]
     x = fenced(pad(x, sides, 0))
     blocks = outputs[0] // ROWS
     # The first row of each block, the second, .., and the rows that fill no block.
@@ -384,7 +387,40 @@ def _depthwise_weight_gradient(
         terms = [[seen[:, r] * g[:, r] for r in rows] for rows in parts if rows]
         added = [fenced(sum(more, one)) for one, *more in terms]
         found.append(sum(jnp.sum(a, range(x.ndim - 1)) for a in added))
-    return jnp.stack(found).reshape(*window, 1, channels)
+    return jnp.stack(found).reshape(kernel)
+
+
+def _gradient_as_kernel(
+    x: Array, g: Array, kernel: Ints, strides: Ints, sides: Pairs, dilations: Ints
+) -> Array:
+    """What slides over an image is its gradient; the taps are the places where it fits.
+
+    Of small images the sum of products takes as long: they stay in the cache between its taps.
+    """
+    if x[0].size * x.dtype.itemsize < SHARE:
+        return _depthwise_weight_gradient(x, g, kernel, strides, sides, dilations)
+    ones = (1,) * len(sides)
+    found = [
+        fenced(library(image[None], moved[..., None, :], dilations, sides, ones, kernel[-1]))
+        for image, moved in zip(x, g, strict=True)
+    ]
+    return sum(found[1:], found[0]).reshape(kernel)
+
+
+@with_gradients(_turned(depthwise), _depthwise_weight_gradient)
+def _of_taps(
+    x: Array, kernel: Array, strides: Ints, sides: Pairs, dilations: Ints, groups: int
+) -> Array:
+    """At stride 1."""
+    return _of_shifted(x, kernel, strides, sides, dilations)
+
+
+@with_gradients(_turned(depthwise_of_library), _gradient_as_kernel)
+def _of_library(
+    x: Array, kernel: Array, strides: Ints, sides: Pairs, dilations: Ints, groups: int
+) -> Array:
+    """At stride 1."""
+    return library(x, kernel, strides, sides, dilations, groups)
 
 
 def tap_of(

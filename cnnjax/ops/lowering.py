@@ -25,7 +25,8 @@ cores with AVX2 (tests/benchmarks/lowerings.py prints them):
 * With AVX-512 and CNNJAX_MALLOC=huge. By itself, where each call takes fresh memory, 0.8 to 1.3;
 the training step of VGG-11 gains 1.2 times its speed there too.
 
-The convolutions that stay XLA's are oneDNN's in a long training (cnnjax/training/onednn.py).
+The convolutions that stay XLA's are oneDNN's in a long training (cnnjax/training/onednn.py), and
+depthwise ones of maps with them: there they take TODO of the time of the sum.
 
 Left out: Winograd's F(4x4, 3x3), faster but wrong by 1e-5 in each layer.
 """
@@ -50,6 +51,7 @@ from cnnjax.ops.numeric import across, normalised, wide
 from cnnjax.ops.window import Pairs, pad
 
 _forced: ContextVar[bool] = ContextVar("native lowering", default=False)
+_by_onednn: ContextVar[bool] = ContextVar("convolutions by oneDNN", default=False)
 
 
 @contextmanager
@@ -60,6 +62,16 @@ def native() -> Iterator[None]:
         yield
     finally:
         _forced.reset(token)
+
+
+@contextmanager
+def for_onednn() -> Iterator[None]:
+    """Trace inside for a program on one device whose convolutions oneDNN runs."""
+    token = _by_onednn.set(True)
+    try:
+        yield
+    finally:
+        _by_onednn.reset(token)
 
 
 def is_native() -> bool:
@@ -99,7 +111,8 @@ def _choose(
     ones = (1,) * len(window)
     padded = any(map(any, sides))
     if groups == c_in > 1:
-        return cpu_conv.depthwise
+        theirs = _by_onednn.get() and len(window) == 2 and x.dtype.name == "float32"
+        return cpu_conv.depthwise_of_library if theirs else cpu_conv.depthwise
     if groups > 1:
         return _by_group
     if window == ones and not padded:

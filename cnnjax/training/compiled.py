@@ -165,8 +165,8 @@ class Parts:
         compiled = {}
         for k, f in functions.items():
             jitted = jax.jit(f, in_shardings=shardings, out_shardings=whole, donate_argnums=0)
-            lowered = jitted.lower(state, *inputs)
-            compiled[k] = Program(onednn.compiled(lowered, onednn=self.onednn))
+            executable = onednn.compiled(jitted, state, *inputs, onednn=self.onednn)
+            compiled[k] = Program(executable)
         return compiled
 
 

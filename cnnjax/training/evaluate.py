@@ -55,7 +55,7 @@ def evaluator(split: Split, mesh: Mesh, *, onednn: bool, **parts: Any) -> Evalua
 
     def run(*args: Any) -> Any:
         if not programs:
-            programs.append(compiled(jitted.lower(*args), onednn=onednn))
+            programs.append(compiled(jitted, *args, onednn=onednn))
         return programs[0](*args)
 
     def evaluate(variables: Any) -> dict[str, Any]:

@@ -13,7 +13,8 @@ safe. So each process compiles it, and it is made only where that time comes bac
 import functools
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,8 +66,16 @@ def _is_there() -> bool:
     return CALL in (program or "")
 
 
-def compiled(lowered: jax.stages.Lowered, *, onednn: bool) -> jax.stages.Compiled:
-    """`lowered`, with its convolutions run by oneDNN if that is wanted and there are any."""
+def compiled(function: jax.stages.Wrapped, *args: Any, onednn: bool) -> jax.stages.Compiled:
+    """A program for arguments like these; oneDNN runs its convolutions if wanted and there are any.
+
+    `function` is jitted and has not been traced before.
+    """
+    shardings = [getattr(a, "sharding", None) for a in jax.tree.leaves(args)]
+    # What oneDNN does by images would have to move those of other devices.
+    is_one = all(s is None or len(s.device_set) == 1 for s in shardings)
+    with lowering.for_onednn() if onednn and is_one else nullcontext():
+        lowered = function.lower(*args)
     if not onednn or "stablehlo.convolution" not in lowered.as_text():
         return lowered.compile()
     with _kept_by_nobody():

@@ -98,7 +98,7 @@ def compiled(
 
         return jax.value_and_grad(apply, wrt)(*args)
 
-    return onednn.compiled(jax.jit(step).lower(*args), onednn=library)
+    return onednn.compiled(jax.jit(step), *args, onednn=library)
 
 
 def main() -> None:

@@ -83,7 +83,11 @@ def bare(spec: cnnjax.spec.Spec, steps: int):
 
     index = jnp.zeros(batch, jnp.int32)
     step = onednn.compiled(
-        step.lower(state, images, labels, index),
+        step,
+        state,
+        images,
+        labels,
+        index,
         onednn=onednn.runs_convolutions(experiment.steps),
     )
 
