@@ -258,6 +258,19 @@ def test_random_max_pools_agree_with_the_plain_operation(data):
     agree(*both(pool, jnp.round(2 * x)))
 
 
+@settings(max_examples=5, deadline=None, derandomize=True)
+@given(st.data())
+def test_random_average_pools_agree_with_the_plain_operation(data):
+    rank = data.draw(st.integers(1, 3), "rank")
+    window = tuple(data.draw(st.integers(1, 9 if rank == 1 else 4)) for _ in range(rank))
+    stride = tuple(data.draw(st.integers(1, 3)) for _ in range(rank))
+    padding = data.draw(st.sampled_from(["SAME", "VALID"]), "padding")
+    space = tuple(k + data.draw(st.integers(0, 4)) for k in window)
+    (x,) = arrays((3, *space, 5))
+    pool = lambda x: ops.avg_pool(x, window, stride=stride, padding=padding)  # noqa: E731
+    agree(*both(with_gradients(pool), x), 1e-6)
+
+
 @pytest.mark.parametrize(
     "shape", [(5,), (3, 5), (2, 7, 16), (2, 7, 17), (2, 3, 5, 6), (2, 3, 1, 1), (2, 2, 3, 4, 3)]
 )

@@ -17,14 +17,22 @@ from cnnjax.ops.cpu_conv import Ints, tap_of
 from cnnjax.ops.cpu_rows import fenced
 
 
-def window_sum(x: Float[Array, "n *space c"], windows: Ints) -> Float[Array, "n *space_out c"]:
-    """The sum of each window, of windows that fill the map side by side."""
-    for axis, k in enumerate(windows, 1):
-        taps = x.reshape(-1, k, math.prod(x.shape[axis + 1 :]))
-        total = sum((taps[:, i] for i in range(1, k)), taps[:, 0])
+def window_sum(
+    x: Float[Array, "n *space c"], windows: Ints, strides: Ints
+) -> Float[Array, "n *space_out c"]:
+    """The sum of each window, one axis after the other."""
+    for axis, (k, stride) in enumerate(zip(windows, strides, strict=True), 1):
+        size, rest = x.shape[axis], x.shape[axis + 1 :]
+        outputs = (size - k) // stride + 1
+        if k == stride and not size % k:  # side by side
+            split = x.reshape(-1, k, math.prod(rest))
+            taps = [split[:, i] for i in range(k)]
+        else:
+            reach = (outputs - 1) * stride + 1
+            taps = [lax.slice_in_dim(x, i, i + reach, stride, axis) for i in range(k)]
         # Fused into one loop over the windows, the axes would take half as long again.
-        shape = (*x.shape[:axis], x.shape[axis] // k, *x.shape[axis + 1 :])
-        x = lax.optimization_barrier(total).reshape(shape)
+        total = lax.optimization_barrier(sum(taps[1:], taps[0]))
+        x = total.reshape(*x.shape[:axis], outputs, *rest)
     return x
 
 

@@ -39,6 +39,10 @@ def mean_pool(x: Any) -> Any:
     return ops.avg_pool(x, 2)
 
 
+def smooth(stride: int) -> Operation:
+    return lambda x: ops.avg_pool(x, 3, stride=stride, padding="SAME")
+
+
 def biased(x: Any, bias: Any) -> Any:
     return ops.tanh(lowering.elementwise(jnp.add, x, channels=(bias,)))
 
@@ -74,6 +78,11 @@ CASES: dict[str, tuple[Operation, Shapes]] = {
     "average pool 2x2, 6, 28x28": (mean_pool, [(128, 28, 28, 6)]),
     "average pool 2x2, 64, 32x32": (mean_pool, [(64, 32, 32, 64)]),
     "average pool 2x2, 512, 14x14": (mean_pool, [(8, 14, 14, 512)]),
+    "average pool 3x3, 288, 35x35": (smooth(1), [(4, 35, 35, 288)]),
+    "average pool 3x3, 2048, 8x8": (smooth(1), [(4, 8, 8, 2048)]),
+    "average pool 3x3 stride 2, 64, 55x55": (smooth(2), [(8, 55, 55, 64)]),
+    "average pool 3x3 stride 2, 16, 32x32": (smooth(2), [(128, 32, 32, 16)]),
+    "average pool 7x7, 512, 14x14": (lambda x: ops.avg_pool(x, 7, stride=1), [(8, 14, 14, 512)]),
     "bias and tanh, 16, 10x10": (biased, [(128, 10, 10, 16), (16,)]),
     "bias and tanh, 6, 28x28": (biased, [(128, 28, 28, 6), (6,)]),
     "batch norm, 16, 32x32": (norm, [(128, 32, 32, 16), (16,), (16,)]),
