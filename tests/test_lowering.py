@@ -149,6 +149,22 @@ def test_tiles_cover_maps_of_any_size_and_padding(space, sides):
     assert abs(float(jnp.vdot(found, g) - jnp.vdot(x, gradient))) < 1e-5 * scale
 
 
+def test_tiles_are_mapped_recomputed_and_sharded():
+    shape, kernel, *options = CASES["winograd"]
+    function = with_gradients(convolve(*options))
+    devices = len(jax.devices())
+    x, k = arrays((devices, *shape[1:]), kernel)
+    k = k / 24  # outputs of about 1, whose cosine keeps their digits
+    whole = jax.jit(function)(x, k)
+    agree(jax.jit(with_gradients(jax.checkpoint(convolve(*options))))(x, k), whole, 1e-6)
+    mesh = Mesh(np.asarray(jax.devices()), ("data",))
+    rows, copied = (NamedSharding(mesh, PartitionSpec(*a)) for a in (("data",), ()))
+    agree(jax.jit(function, in_shardings=(rows, copied))(x, k), whole, 2e-6)
+    xs = x.reshape(2, -1, *shape[1:])
+    y, (to_x, to_k) = jax.jit(jax.vmap(function, (0, None)))(xs, k)
+    agree((y.reshape(x.shape[:3] + (-1,)), (to_x.reshape(x.shape), to_k.sum(0))), whole, 2e-6)
+
+
 # Map, window, padding, stride, dilation: odd and even, lopsided, a window less than its stride.
 GRADIENTS = [
     ((6, 7), (3, 3), ((1, 1), (1, 1)), (1, 1), (1, 1)),
