@@ -400,11 +400,14 @@ def _gradient_as_kernel(
     if x[0].size * x.dtype.itemsize < SHARE:
         return _depthwise_weight_gradient(x, g, kernel, strides, sides, dilations)
     ones = (1,) * len(sides)
-    found = [
-        fenced(library(image[None], moved[..., None, :], dilations, sides, ones, kernel[-1]))
-        for image, moved in zip(x, g, strict=True)
-    ]
-    return sum(found[1:], found[0]).reshape(kernel)
+
+    def add(index: Array, total: Array) -> Array:
+        image = lax.dynamic_slice_in_dim(x, index, 1)
+        window = lax.dynamic_index_in_dim(g, index, keepdims=False)[..., None, :]
+        found = library(image, window, dilations, sides, ones, kernel[-1])
+        return total + fenced(found).reshape(kernel)
+
+    return lax.fori_loop(0, x.shape[0], add, jnp.zeros(kernel, x.dtype))
 
 
 @with_gradients(_turned(depthwise), _depthwise_weight_gradient)
