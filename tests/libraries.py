@@ -89,7 +89,7 @@ def logits_of(model, variables, size, *, onednn=False):
     variables = jax.tree.map(lambda a: np.asarray(a, dtype), variables)
     images = fill.model_input(size, size).transpose(0, 2, 3, 1).astype(dtype)
     apply = jax.jit(lambda v, x: build(model).apply(v, x, mutable=["auxiliary"]))
-    logits, rest = compiled(apply.lower(variables, images), onednn=onednn)(variables, images)
+    logits, rest = compiled(apply, variables, images, onednn=onednn)(variables, images)
     return logits, rest.get("auxiliary", {})
 
 
