@@ -71,12 +71,12 @@ def preview(
     # The seeds of an arm compile once.
     again = len(todo) - len({c.arm for c in todo})
     total = (sum(each[c.arm] for c in todo) - again * found.compiling) / len(slots)
-    arms = [{**row, "seconds": round(each[row["name"]], 1)} for row in answer["arms"]]
+    arms = [{**row, "seconds": each[row["name"]]} for row in answer["arms"]]
     how = (
         f"{found.steps} training steps of '{study.base}' in a process like those of the study;"
         " the other arms' steps scaled by their multiply-adds"
     )
-    return {**answer, "arms": arms, "estimate": {"seconds": round(total, 1), "from": how}}
+    return {**answer, "arms": arms, "estimate": {"seconds": total, "from": how}}
 
 
 def _seconds(
