@@ -188,10 +188,8 @@ class _Steps:
         evaluation = partial(
             eval_step, module=parts.experiment.module, loss=parts.loss, prepare=parts.prepare
         )
-        args = (self._state.variables(), *self._batch)
-        self._eval = Program(
-            onednn.compiled(jax.jit(evaluation), *args, onednn=parts.onednn)
-        )  # fmt: skip
+        step, args = jax.jit(evaluation), (self._state.variables(), *self._batch)
+        self._eval = Program(onednn.compiled(step, *args, onednn=parts.onednn))
 
     def train(self, steps: int = 1) -> None:
         for _ in range(steps):

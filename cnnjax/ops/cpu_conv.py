@@ -318,9 +318,9 @@ def depthwise_of_library(
     x: Array, kernel: Array, strides: Ints, sides: Pairs, dilations: Ints, groups: int
 ) -> Array:
     """The library's where it has gradients too, for programs in which that is not XLA."""
-    if _is_at_every_place(x, kernel, strides, sides, dilations):
-        return _of_library(x, kernel, strides, sides, dilations, groups)
-    return _of_shifted(x, kernel, strides, sides, dilations)
+    everywhere = _is_at_every_place(x, kernel, strides, sides, dilations)
+    run = _of_library if everywhere else depthwise
+    return run(x, kernel, strides, sides, dilations, groups)
 
 
 def _is_at_every_place(
@@ -397,7 +397,7 @@ def _gradient_as_kernel(
 
     Of small images the sum of products takes as long: they stay in the cache between its taps.
     """
-    if x[0].size * x.dtype.itemsize < SHARE:
+    if math.prod(x.shape[1:]) * x.dtype.itemsize < SHARE:
         return _depthwise_weight_gradient(x, g, kernel, strides, sides, dilations)
     ones = (1,) * len(sides)
 

@@ -16,6 +16,18 @@ from jaxtyping import Float
 from cnnjax.ops.cpu_conv import Ints, tap_of
 from cnnjax.ops.cpu_rows import fenced
 
+LARGEST_SUM = 8  # places along an axis of a window; each is one more slice to add
+
+
+def sums(space: Ints, windows: Ints, strides: Ints) -> bool:
+    """Whether windows are few slices along each axis, or side by side."""
+    each = zip(space, windows, strides, strict=True)
+    return all(k <= LARGEST_SUM or _are_side_by_side(n, k, s) for n, k, s in each)
+
+
+def _are_side_by_side(size: int, window: int, stride: int) -> bool:
+    return window == stride and size % window == 0
+
 
 def window_sum(
     x: Float[Array, "n *space c"], windows: Ints, strides: Ints
@@ -24,7 +36,7 @@ def window_sum(
     for axis, (k, stride) in enumerate(zip(windows, strides, strict=True), 1):
         size, rest = x.shape[axis], x.shape[axis + 1 :]
         outputs = (size - k) // stride + 1
-        if k == stride and not size % k:  # side by side
+        if _are_side_by_side(size, k, stride):
             split = x.reshape(-1, k, math.prod(rest))
             taps = [split[:, i] for i in range(k)]
         else:

@@ -35,7 +35,7 @@ Left out: Winograd's F(4x4, 3x3), faster but wrong by 1e-5 in each layer.
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 
 import jax
@@ -51,30 +51,27 @@ from cnnjax.ops.cpu_rows import fenced
 from cnnjax.ops.numeric import across, normalised, wide
 from cnnjax.ops.window import Pairs, pad
 
-LARGEST_SUM = 8  # places along an axis of a window; each is one more slice to add
-
 _forced: ContextVar[bool] = ContextVar("native lowering", default=False)
 _by_onednn: ContextVar[bool] = ContextVar("convolutions by oneDNN", default=False)
 
 
 @contextmanager
-def native() -> Iterator[None]:
+def _inside(setting: ContextVar[bool]) -> Iterator[None]:
+    token = setting.set(True)
+    try:
+        yield
+    finally:
+        setting.reset(token)
+
+
+def native() -> AbstractContextManager[None]:
     """Trace with the plain operations inside: for counting, exporting and comparing."""
-    token = _forced.set(True)
-    try:
-        yield
-    finally:
-        _forced.reset(token)
+    return _inside(_forced)
 
 
-@contextmanager
-def for_onednn() -> Iterator[None]:
+def for_onednn() -> AbstractContextManager[None]:
     """Trace inside for a program on one device whose convolutions oneDNN runs."""
-    token = _by_onednn.set(True)
-    try:
-        yield
-    finally:
-        _by_onednn.reset(token)
+    return _inside(_by_onednn)
 
 
 def is_native() -> bool:
@@ -203,10 +200,7 @@ def window_sum(
     x: Float[Array, "n *space c"], windows: Ints, strides: Ints
 ) -> Float[Array, "n *space_out c"]:
     """The sum of each window of an already padded map."""
-    beside = windows == strides and not any(
-        n % k for n, k in zip(x.shape[1:-1], windows, strict=True)
-    )  # fmt: skip
-    if not _is_plain(x) and (beside or max(windows) <= LARGEST_SUM):
+    if not _is_plain(x) and cpu_pool.sums(x.shape[1:-1], windows, strides):
         return cpu_pool.window_sum(x, windows, strides)
     zero = np.zeros((), x.dtype)
     return lax.reduce_window(x, zero, lax.add, (1, *windows, 1), (1, *strides, 1), "VALID")

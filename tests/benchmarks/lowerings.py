@@ -72,6 +72,8 @@ CASES: dict[str, tuple[Operation, Shapes]] = {
     "3x3 in 2 groups, 12 -> 32, 13x13": (conv(groups=2), [(64, 13, 13, 12), (3, 3, 6, 32)]),
     "3x3 in 32 groups, 128, 28x28": (conv(groups=32), [(4, 28, 28, 128), (3, 3, 4, 128)]),
     "depthwise 3x3, 728, 19x19": (conv(groups=728), [(4, 19, 19, 728), (3, 3, 1, 728)]),
+    "depthwise 3x3, 728, 37x37": (conv(groups=728), [(4, 37, 37, 728), (3, 3, 1, 728)]),
+    "depthwise 3x3, 128, 147x147": (conv(groups=128), [(4, 147, 147, 128), (3, 3, 1, 128)]),
     "depthwise 3x3, 128, 56x56": (conv(groups=128), [(4, 56, 56, 128), (3, 3, 1, 128)]),
     "max pool 2x2, 64, 32x32": (pool(window=2), [(64, 32, 32, 64)]),
     "max pool 3x3 stride 2, 64, 56x56": (pool(window=3, stride=2), [(8, 56, 56, 64)]),

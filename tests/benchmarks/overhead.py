@@ -82,14 +82,8 @@ def bare(spec: cnnjax.spec.Spec, steps: int):
         return optax.apply_updates(params, updates), moments
 
     index = jnp.zeros(batch, jnp.int32)
-    step = onednn.compiled(
-        step,
-        state,
-        images,
-        labels,
-        index,
-        onednn=onednn.runs_convolutions(experiment.steps),
-    )
+    library = onednn.runs_convolutions(experiment.steps)
+    step = onednn.compiled(step, state, images, labels, index, onednn=library)
 
     def run() -> float:
         nonlocal state
