@@ -26,8 +26,7 @@ cores with AVX2 (tests/benchmarks/lowerings.py prints them):
 the training step of VGG-11 gains 1.2 times its speed there too.
 
 The convolutions that stay XLA's are oneDNN's in a long training (cnnjax/training/onednn.py), and
-with them depthwise ones at stride 1: forward 0.4 to 0.8 of the time of the sum, the weight gradient
-of large maps 0.3 to 0.8.
+with them depthwise ones at stride 1, forward and back in 0.4 to 0.9 of the time of the sum.
 
 Left out: Winograd's F(4x4, 3x3), faster but wrong by 1e-5 in each layer.
 """
