@@ -23,8 +23,8 @@ from jax import lax
 from cnnjax.ops import lowering
 
 CALL = "__onednn$convolution"  # what XLA puts in a convolution's place
-# Steps of training: by those figures, what compiling takes is gained in the first 50 of ResNet-20, or
-# 320 of GoogLeNet.
+# Steps of training: by those figures, what compiling takes is gained in the first 50 of ResNet-20,
+# or 320 of GoogLeNet.
 LONG = 300
 OPTIONS = {
     "xla_cpu_experimental_onednn_custom_call": True,
