@@ -11,7 +11,8 @@ cores with AVX2 (tests/benchmarks/lowerings.py prints them):
 | any convolution | fences around it, so that what made its input is not computed again | |
 | 1x1 | a matrix product; the weight gradient as several | 0.3 to 0.7 |
 | window as large as the map | a linear layer | 0.2 |
-| 3x3 at stride 1, 64 channels and more | Winograd's F(2x2, 3x3), all three ways | 0.5 to 0.7* |
+| 3x3 at stride 1, 48 channels and more | Winograd's F(4x4, 3x3), all three ways | 0.4 to 0.6 |
+| 3x3 at stride 1, 32 channels | its weight gradient alone | 0.9 |
 | 16 input channels and more | the weight gradient as products, a few images at a time | 0.7 |
 | a stride of 2 | the input gradient as a convolution for each residue | 0.7 to 0.8 |
 | 8 input channels at most, 4x4 and more, on a small map | a banded matrix | 0.3 to 0.9 |
@@ -22,13 +23,8 @@ cores with AVX2 (tests/benchmarks/lowerings.py prints them):
 | batch norm in training | a gradient of its own that goes over the maps twice | 0.4 to 0.8 |
 | biases and activations of 16 channels at most | a row of the map is one vector | 0.5 to 0.8 |
 
-* With AVX-512 and CNNJAX_MALLOC=huge. By itself, where each call takes fresh memory, 0.8 to 1.3;
-the training step of VGG-11 gains 1.2 times its speed there too.
-
 The convolutions that stay XLA's are oneDNN's in a long training (cnnjax/training/onednn.py), and
 with them depthwise ones at stride 1, forward and back in 0.4 to 0.9 of the time of the sum.
-
-Left out: Winograd's F(4x4, 3x3), faster but wrong by 1e-5 in each layer.
 """
 
 import math
@@ -123,6 +119,8 @@ def _choose(
     plain = strides == dilations == ones
     if window == (3, 3) and plain and cpu_winograd.pays(x, kernel, sides):
         return cpu_winograd.winograd
+    if window == (3, 3) and plain and cpu_winograd.pays_in_gradient(x, kernel, sides):
+        return cpu_winograd.winograd_in_gradient
     if c_in >= 16:
         return cpu_conv.with_summed_products
     return cpu_conv.library
