@@ -123,12 +123,12 @@ def test_a_weight_gradient_takes_the_images_that_stay_in_the_cache(
 @pytest.mark.parametrize(
     ("shape", "outputs", "formulation"),
     [
-        ((1, 16, 16, 64), 48, "winograd"),
-        ((1, 16, 15, 64), 48, "with_summed_products"),  # less of a map than there is of a kernel
+        ((1, 20, 20, 64), 48, "winograd"),
+        ((1, 20, 19, 64), 48, "with_summed_products"),  # less of a map than there is of a kernel
         ((99, 9, 3, 64), 64, "with_summed_products"),  # no room for a tile
-        ((1, 16, 16, 64), 47, "winograd_in_gradient"),
-        ((1, 16, 16, 16), 64, "winograd_in_gradient"),
-        ((1, 16, 16, 16), 63, "with_summed_products"),
+        ((1, 20, 20, 64), 47, "winograd_in_gradient"),
+        ((1, 20, 20, 16), 64, "winograd_in_gradient"),
+        ((1, 20, 20, 16), 63, "with_summed_products"),
     ],
 )
 def test_tiles_are_for_deep_and_large_maps(shape, outputs, formulation, monkeypatch):

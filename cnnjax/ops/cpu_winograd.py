@@ -27,7 +27,7 @@ OUTPUTS, INPUTS, TAPS = 4, 6, 3
 POINTS = (0, 2 / 3, -2 / 3, 3 / 2, -3 / 2)
 # Inputs times outputs: with fewer channels, what products save goes into the sums around them.
 CHANNELS, CHANNELS_OF_GRADIENT = 48 * 64, 32 * 32
-PLACES = 256  # of all images: with fewer, it goes into transforming the kernel
+PLACES = 400  # of all images; with fewer it goes into transforming the kernel
 
 
 def pays(x: Array, kernel: Ints, sides: Pairs) -> bool:
