@@ -4,7 +4,7 @@ XLA:CPU compiles some operations of convolutional networks badly; the same arith
 other primitives runs faster. On every other platform, and where `CNNJAX_LOWERING=native` or
 `native()` says so, the plain `lax` operation runs. The choice is made while tracing, by platform
 and shape alone; nothing is measured at run time. Time over that of the plain operation, on two
-cores with AVX2 (tests/benchmarks/lowerings.py prints them):
+cores with AVX2, of 3x3 at stride 1 with AVX-512 (tests/benchmarks/lowerings.py prints them):
 
 | operation | formulation | ratio |
 |---|---|---|
