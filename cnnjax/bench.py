@@ -61,9 +61,10 @@ def bench(
     The step is that of `cnnjax train`: gather, augmentation, normalisation, loss, optimizer and
     metrics; for a model dict, SGD with momentum and nothing done to the images. Windows of about
     `seconds` are timed, training and evaluation by turns: `images_per_s` is of the best one.
-    FLOP/s count 2 for a multiply-add and backward as twice forward, over those of a matrix product
-    timed in this process; `cached_compile_s` is as long as `compile_s` where oneDNN runs the
-    `convolutions`, since such a program is not kept. `native` turns off the platform's own
+    FLOP/s count 2 for a multiply-add of the definition and backward as twice forward, over those of
+    a matrix product timed in this process: `fraction_of_peak` may exceed one where Winograd's need
+    fewer. `cached_compile_s` is as long as `compile_s` where oneDNN runs the `convolutions`, since
+    such a program is not kept. `native` turns off the platform's own
     formulations (`cnnjax.ops.lowering`). `brief` leaves out compile seconds and breakdown.
     """
     found, dataset = _experiment(source, input_shape, num_classes, batch_size)

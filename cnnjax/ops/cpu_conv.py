@@ -137,7 +137,7 @@ def with_gradients(
     return decorate
 
 
-def input_gradient(
+def _input_gradient(
     g: Array, kernel: Array, shape: Ints, strides: Ints, sides: Pairs, dilations: Ints
 ) -> Array:
     """XLA's own, but for a stride of 2, where it would convolve with a gradient full of zeros.
@@ -261,7 +261,7 @@ def _placed(a: Array, low: Sequence[int], size: Sequence[int]) -> Array:
     return lax.pad(a, jnp.zeros((), a.dtype), [(0, 0, 0), *edges, *rest])
 
 
-@with_gradients(input_gradient, _weight_gradient)
+@with_gradients(_input_gradient, _weight_gradient)
 def with_summed_products(
     x: Array, kernel: Array, strides: Ints, sides: Pairs, dilations: Ints, groups: int
 ) -> Array:

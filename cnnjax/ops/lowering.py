@@ -4,15 +4,14 @@ XLA:CPU compiles some operations of convolutional networks badly; the same arith
 other primitives runs faster. On every other platform, and where `CNNJAX_LOWERING=native` or
 `native()` says so, the plain `lax` operation runs. The choice is made while tracing, by platform
 and shape alone; nothing is measured at run time. Time over that of the plain operation, on two
-cores with AVX2, of 3x3 at stride 1 with AVX-512 (tests/benchmarks/lowerings.py prints them):
+cores with AVX2 (the row of 3x3 with AVX-512), as tests/benchmarks/lowerings.py prints it:
 
 | operation | formulation | ratio |
 |---|---|---|
 | any convolution | fences around it, so that what made its input is not computed again | |
 | 1x1 | a matrix product; the weight gradient as several | 0.3 to 0.7 |
 | window as large as the map | a linear layer | 0.2 |
-| 3x3 at stride 1, 48 channels and more | Winograd's F(4x4, 3x3), all three ways | 0.4 to 0.6 |
-| 3x3 at stride 1, 32 channels | its weight gradient alone | 0.9 |
+| 3x3 at stride 1, 48 -> 64 channels or more | Winograd's F(4x4, 3x3), all three ways | 0.4 to 0.6 |
 | 16 input channels and more | the weight gradient as products, a few images at a time | 0.7 |
 | a stride of 2 | the input gradient as a convolution for each residue | 0.7 to 0.8 |
 | 8 input channels at most, 4x4 and more, on a small map | a banded matrix | 0.3 to 0.9 |
@@ -116,11 +115,8 @@ def _choose(
         return cpu_conv.covering
     if c_in <= 8 and min(window) > 3 and space[-1] <= 32 and strides == dilations == ones:
         return cpu_conv.banded
-    plain = strides == dilations == ones
-    if window == (3, 3) and plain and cpu_winograd.pays(x, kernel, sides):
+    if window == (3, 3) and strides == dilations == ones and cpu_winograd.pays(x, kernel, sides):
         return cpu_winograd.winograd
-    if window == (3, 3) and plain and cpu_winograd.pays_in_gradient(x, kernel, sides):
-        return cpu_winograd.winograd_in_gradient
     if c_in >= 16:
         return cpu_conv.with_summed_products
     return cpu_conv.library

@@ -2,9 +2,9 @@
 
 XLA:CPU hands its convolutions to oneDNN where it is asked to, by options of a compilation; unasked
 it takes YNNPACK, or loops of its own where channels are few. On two cores with AVX-512 the training
-step of ResNet-20 takes 0.72 of the time, of GoogLeNet 0.91, of ResNet-50, most of whose windows are
-Winograd's, 0.99 (`CNNJAX_MALLOC=huge cnnjax bench` beside the same with one of these options false
-in XLA_FLAGS; tests/benchmarks/lowerings.py has single operations).
+step of ResNet-20 takes 0.83 of the time, of ResNet-50 0.95, of GoogLeNet, most of whose windows are
+Winograd's, 0.94 to 1.02 (`CNNJAX_MALLOC=huge cnnjax bench` beside the same with one of these
+options false in XLA_FLAGS; tests/benchmarks/lowerings.py has single operations).
 
 Such a program cannot be kept for another process: XLA cannot write it down, and trying to is not
 safe. So each process compiles it, and it is made only where that time comes back.
@@ -23,8 +23,8 @@ from jax import lax
 from cnnjax.ops import lowering
 
 CALL = "__onednn$convolution"  # what XLA puts in a convolution's place
-# Steps of training: by those figures, what compiling takes is gained in the first 50 of ResNet-20,
-# or 320 of GoogLeNet.
+# Steps of training: by those figures, what compiling takes is gained in the first 100 of ResNet-20,
+# or 300 of ResNet-50.
 LONG = 300
 OPTIONS = {
     "xla_cpu_experimental_onednn_custom_call": True,
