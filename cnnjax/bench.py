@@ -64,8 +64,8 @@ def bench(
     FLOP/s count 2 for a multiply-add of the definition and backward as twice forward, over those of
     a matrix product timed in this process: `fraction_of_peak` may exceed one where Winograd's need
     fewer. `cached_compile_s` is as long as `compile_s` where oneDNN runs the `convolutions`, since
-    such a program is not kept. `native` turns off the platform's own
-    formulations (`cnnjax.ops.lowering`). `brief` leaves out compile seconds and breakdown.
+    such a program is not kept. `native` turns off the platform's own formulations
+    (`cnnjax.ops.lowering`). `brief` leaves out compile seconds and breakdown.
     """
     found, dataset = _experiment(source, input_shape, num_classes, batch_size)
     experiment = training.resolve(found, dataset=dataset)
