@@ -140,13 +140,12 @@ def _combined(matrix: Matrix, places: Sequence[Array] | Array, axis: int = 0) ->
 
     One loop for all its rows: with one for each, a network compiles twice as long.
     """
-
-    def term(place: Array, column: Matrix) -> Array:
-        place = jnp.expand_dims(place, axis)
-        shape = [-1 if i == axis else 1 for i in range(place.ndim)]
-        return place * jnp.asarray(column.reshape(shape), place.dtype)
-
-    return fenced(reduce(add, map(term, places, matrix.T)))
+    around = [-1 if i == axis else 1 for i in range(places[0].ndim + 1)]
+    terms = (
+        jnp.expand_dims(place, axis) * jnp.asarray(column.reshape(around), place.dtype)
+        for place, column in zip(places, matrix.T, strict=True)
+    )
+    return fenced(reduce(add, terms))
 
 
 @with_gradients(_input_gradient, _weight_gradient)

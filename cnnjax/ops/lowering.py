@@ -11,7 +11,7 @@ cores with AVX2 (the row of 3x3 with AVX-512), as tests/benchmarks/lowerings.py 
 | any convolution | fences around it, so that what made its input is not computed again | |
 | 1x1 | a matrix product; the weight gradient as several | 0.3 to 0.7 |
 | window as large as the map | a linear layer | 0.2 |
-| 3x3 at stride 1, 48 -> 64 channels or more | Winograd's F(4x4, 3x3), all three ways | 0.4 to 0.6 |
+| 3x3 at stride 1, 48 x 64 channels or more | Winograd's F(4x4, 3x3), all three ways | 0.4 to 0.6 |
 | 16 input channels and more | the weight gradient as products, a few images at a time | 0.7 |
 | a stride of 2 | the input gradient as a convolution for each residue | 0.7 to 0.8 |
 | 8 input channels at most, 4x4 and more, on a small map | a banded matrix | 0.3 to 0.9 |
