@@ -3,27 +3,28 @@
 XLA:CPU compiles some operations of convolutional networks badly; the same arithmetic written in
 other primitives runs faster. On every other platform, and where `CNNJAX_LOWERING=native` or
 `native()` says so, the plain `lax` operation runs. The choice is made while tracing, by platform
-and shape alone; nothing is measured at run time. Time over that of the plain operation, on two
-cores with AVX2 (the row of 3x3 with AVX-512), as tests/benchmarks/lowerings.py prints it:
+and shape alone; nothing is measured at run time. Time over that of the plain operation, as
+tests/benchmarks/lowerings.py prints it on two cores with AVX-512 and memory in huge pages:
 
 | operation | formulation | ratio |
 |---|---|---|
 | any convolution | fences around it, so that what made its input is not computed again | |
-| 1x1 | a matrix product; the weight gradient as several | 0.3 to 0.7 |
+| 1x1 | a matrix product; the weight gradient as several | 0.4 to 0.7 |
 | window as large as the map | a linear layer | 0.2 |
 | 3x3 at stride 1, 48 x 64 channels or more | Winograd's F(4x4, 3x3), all three ways | 0.4 to 0.6 |
-| 16 input channels and more | the weight gradient as products, a few images at a time | 0.7 |
-| a stride of 2 | the input gradient as a convolution for each residue | 0.7 to 0.8 |
-| 8 input channels at most, 4x4 and more, on a small map | a banded matrix | 0.3 to 0.9 |
-| depthwise | a sum of shifted products; its weight gradient some rows at a time | 0.03 to 0.1 |
-| other groups | each by itself | 0.01 to 0.2 |
-| average pooling | one axis after the other | 0.6 to 1.0 side by side, 0.04 to 0.4 overlapping |
-| max pooling | a running maximum; the gradient gathers, or spreads if none overlap | 0.2 |
-| batch norm in training | a gradient of its own that goes over the maps twice | 0.4 to 0.8 |
-| biases and activations of 16 channels at most | a row of the map is one vector | 0.5 to 0.8 |
+| 16 input channels and more | the weight gradient as products, a few images at a time | 1.0 (*) |
+| a stride of 2 | the input gradient as a convolution for each residue | 0.9 to 1.0 (*) |
+| 8 input channels at most, 4x4 and more, on a small map | a banded matrix | 0.2 to 0.6 |
+| depthwise | a sum of shifted products; its weight gradient some rows at a time | 0.03 to 0.06 |
+| other groups | each by itself | 0.01 to 0.1 |
+| average pooling | one axis after the other | 0.7 to 1.1 side by side, 0.05 to 0.3 overlapping |
+| max pooling | a running maximum; the gradient gathers, or spreads if none overlap | 0.15 |
+| batch norm in training | a gradient of its own that goes over the maps twice | 0.6 |
+| biases and activations of 16 channels at most | a row of the map is one vector | 0.7 |
 
-The convolutions that stay XLA's are oneDNN's in a long training (cnnjax/training/onednn.py), and
-with them depthwise ones at stride 1, forward and back in 0.4 to 0.9 of the time of the sum.
+(*) Both 0.7 to 0.8 with AVX2, and 0.7 to 0.9 with AVX-512 where oneDNN runs the convolutions that
+stay XLA's: in a long training (cnnjax/training/onednn.py). It runs depthwise ones at stride 1 too,
+forward and back in 0.4 to 0.9 of the time of the sum.
 """
 
 import math

@@ -30,7 +30,7 @@ LONG = 300
 OPTIONS = {
     "xla_cpu_experimental_onednn_custom_call": True,
     # YNNPACK keeps the sums, for which oneDNN is not asked. Were products its too, evaluating
-    # Xception would take 1.05 to 1.1 of the time, training VGG-11 1.03 to 1.08.
+    # Xception would take 1.04 to 1.1 of the time, training VGG-11 1.03 to 1.08.
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE",
 }
 _NEVER = 1e9  # seconds
