@@ -43,7 +43,7 @@ KINDS = {
 }  # fmt: skip
 LOOP = "while"
 # oneDNN's part of a program has events of its own names, which end in what it runs.
-ONEDNN = {onednn.CALL: "convolution", "__onednn$matmul": "matrix product"}
+ONEDNN = {onednn.CALL: "convolution", onednn.PRODUCT: "matrix product"}
 
 
 def bench(

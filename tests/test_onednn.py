@@ -19,7 +19,7 @@ from cnnjax.ops.window import pairs
 from cnnjax.training import onednn
 from cnnjax.training.compiled import Parts
 from cnnjax.training.mesh import data_mesh
-from cnnjax.training.onednn import CALL
+from cnnjax.training.onednn import CALL, PRODUCT
 
 here = sys.platform == "linux" and platform.machine() == "x86_64"
 needs_onednn = pytest.mark.skipif(not here, reason="jaxlib has oneDNN on x86 Linux alone")
@@ -128,6 +128,22 @@ def test_oneDNN_runs_the_convolution_and_its_gradients_agree(space, kernel, stri
     assert abs(np.vdot(np.asarray(x, np.float64), to_x) - expected) < scale
     along = np.vdot(definition(x, direction, stride, "SAME", 1, 1), np.asarray(g, np.float64))
     assert abs(np.vdot(np.asarray(direction, np.float64), to_k) - along) < scale
+
+
+@needs_onednn
+def test_products_beside_a_convolution_are_oneDNNs_and_agree():
+    x, window, a, k, g = arrays(
+        (2, 8, 8, 16), (3, 3, 16, 16), (4, 28, 28, 64), (1, 1, 64, 128), (4, 28, 28, 128)
+    )
+    conv, product = convolve(2, "SAME", 1, 1), convolve(1, "SAME", 1, 1)
+    (_, *found), program = by_onednn(
+        lambda x, window, a, k, g: (
+            conv(x, window), product(a, k), *jax.vjp(product, a, k)[1](g)
+        ), x, window, a, k, g,
+    )  # fmt: skip
+    assert program.count(f'custom_call_target="{PRODUCT}"') == 3
+    a, k, g = (np.asarray(v, np.float64) for v in (a, k[0, 0], g))
+    agree(found, (a @ k, g @ k.T, np.einsum("nhwc,nhwo->co", a, g)[None, None]), 2e-6)
 
 
 network, NETWORK = test_lowering.network, test_lowering.NETWORK

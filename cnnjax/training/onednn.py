@@ -24,6 +24,7 @@ from jax import lax
 from cnnjax.ops import lowering
 
 CALL = "__onednn$convolution"  # what XLA puts in a convolution's place
+PRODUCT = "__onednn$matmul"  # and in a matrix product's
 # Steps of training: by those figures, what compiling takes is gained in the first 100 of ResNet-20,
 # or 300 of ResNet-50.
 LONG = 300
