@@ -1,11 +1,11 @@
 """Programs whose convolutions oneDNN runs: on a CPU, where jaxlib holds it, for what runs long.
 
 XLA:CPU hands convolutions and matrix products to oneDNN where it is asked to, by options of a
-compilation; unasked it takes YNNPACK, or loops of its own where channels are few. On two cores with
-AVX-512 the training step of ResNet-20 takes 0.64 to 0.83 of the time (`CNNJAX_MALLOC=huge cnnjax
-bench` beside the same with one of these options false in XLA_FLAGS, or both in one process), of
-ResNet-50 0.95 and of GoogLeNet, most of whose windows are Winograd's, 0.94 to 1.02 (in one
-process); tests/benchmarks/lowerings.py has single operations.
+compilation; unasked it takes YNNPACK, or loops of its own where channels are few. With convolutions
+alone, on two cores with AVX-512, the training step of ResNet-20 took 0.64 and 0.75 of the time
+(`CNNJAX_MALLOC=huge cnnjax bench` beside the same with one of these options false in XLA_FLAGS); in
+one process without that memory, ResNet-50's 0.95 and GoogLeNet's, most of whose windows are
+Winograd's, 0.94 to 1.02. tests/benchmarks/lowerings.py has single operations.
 
 Such a program cannot be kept for another process: XLA cannot write it down, and trying to is not
 safe. So each process compiles it, and it is made only where that time comes back.
