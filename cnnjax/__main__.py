@@ -120,6 +120,7 @@ def train(
     """Train, or go on with what the run directory holds; a finished run shows its result."""
     from cnnjax.training import mesh
 
+    machine.run_programs_here()
     mesh.join_cluster()
     run = cnnjax.train(
         file, set=_overrides(set_, data_dir), out=out, workers=workers, tensorboard=tensorboard,
@@ -184,6 +185,7 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Score a run's reported network on a split."""
+    machine.run_programs_here()
     row = cnnjax.evaluate(run, split)
     terminal.answer({"run": str(run), "split": split, **row}, json, terminal.scores)
 
@@ -245,6 +247,7 @@ def bench(
     from cnnjax.bench import bench
     from cnnjax.spec import shape_of
 
+    machine.run_programs_here()
     found = bench(
         catalogue.model_or_experiment(model, set_ or []), num_classes=classes, batch_size=batch,
         input_shape=shape_of(input_) if input_ else None, native=native,

@@ -8,19 +8,17 @@ import gc
 import os
 import platform
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 from cnnjax.errors import SpecError, did_you_mean
 
 # The GNU C Library Reference Manual, Memory Allocation Tunables; hugetlb since 2.35. What a step
-# frees is kept for the next, which would else have every page cleared anew; only the main arena can
-# keep large blocks.
+# frees is kept for the next, which would else have every page cleared anew.
 TUNABLES = {
     "glibc.malloc.hugetlb": 1,
     "glibc.malloc.mmap_threshold": 1 << 40,
     "glibc.malloc.trim_threshold": 1 << 40,
-    "glibc.malloc.arena_max": 1,
 }
 
 
@@ -59,9 +57,28 @@ def take_memory(environ: MutableMapping[str, str] = os.environ) -> None:
     if library != "glibc" or tuple(map(int, version.split("."))) < (2, 35):
         found = f"{library} {version}".strip() or "another C library"
         raise SpecError(f"CNNJAX_MALLOC: 'huge' needs glibc 2.35, this is {found}. Unset it.")
+    os.execve(sys.executable, sys.orig_argv, with_huge_pages(environ))
+
+
+def with_huge_pages(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a process that keeps its memory; what is set there stays."""
+    tunables = environ.get("GLIBC_TUNABLES", "")
     ours = [f"{name}={value}" for name, value in TUNABLES.items() if name not in tunables]
     tunables = ":".join(filter(None, (tunables, *ours)))
-    os.execve(sys.executable, sys.orig_argv, {**environ, "GLIBC_TUNABLES": tunables})
+    return {**environ, "GLIBC_TUNABLES": tunables}
+
+
+def run_programs_here(environ: Mapping[str, str] = os.environ) -> None:
+    """Let this thread run JAX's programs on a CPU, where CNNJAX_MALLOC=huge keeps their memory.
+
+    Only the arena of the main thread can keep large blocks, and each thread takes them from its
+    own. One arena for all is no way out: XLA's threads wait for each other at every small block,
+    and LeNet-5 takes 1.2 of the time. Must run before the first computation.
+    """
+    if environ.get("CNNJAX_MALLOC") == "huge":
+        import jax
+
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def collect_rarely() -> None:

@@ -182,8 +182,26 @@ print(os.environ["GLIBC_TUNABLES"], sys.argv[1:], os.getpid())
         [sys.executable, "-c", script, "a b", "c"], env=environ, stdout=subprocess.PIPE, text=True
     )
     said, _ = process.communicate()
-    added = f"glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold={2**40}:glibc.malloc.arena_max=1"
+    added = f"glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold={2**40}"
     assert said.strip() == f"{mine}:{added} ['a b', 'c'] {process.pid}"
+
+
+@pytest.mark.parametrize("policy", ["huge", "default"])
+def test_the_main_thread_runs_programs_where_it_is_to_keep_their_memory(policy):
+    """What it runs itself is there when the call returns."""
+    script = """
+from cnnjax import machine
+machine.run_programs_here()
+import jax
+x = jax.numpy.ones((2000, 2000))
+program = jax.jit(lambda x: x @ x @ x @ x).lower(x).compile()
+print(program(x).is_ready())
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | {"CNNJAX_MALLOC": policy},
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert said.strip() == str(policy == "huge")
 
 
 def test_garbage_is_looked_for_rarely_but_still_looked_for():

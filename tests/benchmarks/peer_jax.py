@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 from peer_timing import report
 
@@ -72,7 +73,6 @@ def with_keras(name: str, x: np.ndarray, labels: np.ndarray) -> Steps:
 
 
 def with_flax(models: str, name: str, x: np.ndarray, labels: np.ndarray) -> Steps:
-    import jax
     import jax.numpy as jnp
     import optax
 
@@ -117,6 +117,8 @@ def with_flax(models: str, name: str, x: np.ndarray, labels: np.ndarray) -> Step
 
 
 def main(library: str, name: str, size: str, channels: str, batch: str) -> None:
+    # As ours: the main thread alone can keep the memory of large blocks.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     generator = np.random.default_rng(0)
     x = generator.normal(size=(int(batch), int(size), int(size), int(channels)))
     x, labels = x.astype(np.float32), np.zeros(int(batch), np.int32)

@@ -63,11 +63,11 @@ NETWORKS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "flax": {"resnet50": {"variant": "torchvision"}},
 }
-HUGE = {"GLIBC_TUNABLES": ":".join(f"{k}={v}" for k, v in machine.TUNABLES.items())}
 OURS = """
 import json, resource, sys
 from cnnjax import machine
 machine.set_up()
+machine.run_programs_here()
 from cnnjax.bench import bench
 model, size, channels, batch = json.loads(sys.argv[1])
 found = bench(model, input_shape=(size, size, channels), batch_size=batch, brief=True)
@@ -78,8 +78,8 @@ Row = dict[str, float]
 
 
 def run(command: list[str], **environ: str) -> Row:
-    given = {**os.environ, **HUGE, **environ}
-    machine.set_up(given)  # a peer on JAX keeps its programs as we do
+    given = machine.with_huge_pages(os.environ) | {"CNNJAX_MALLOC": "huge"} | environ
+    machine.set_up(given)  # a peer on JAX keeps its programs and its memory as we do
     done = subprocess.run(command, env=given, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)[:200]}\n{done.stderr}")
