@@ -54,6 +54,8 @@ def test_a_requeued_array_goes_on_and_equals_runs_left_alone(cluster, tmp_path):
     cluster.client("scontrol", "requeue", f"{job}_0")
     wait_for(lambda: study.states()[cell] == "unfinished", "the first run did not stop")
     assert (study.path(cell) / "checkpoints").is_dir()
+    # slurmd refuses what is to start in the second in which it stopped the job.
+    time.sleep(3)
 
     def begun_again():
         # A requeued job waits for two minutes; not here.
