@@ -1,6 +1,6 @@
 """What each CPU formulation gains: forward and both gradients, over XLA's own operation.
 
-    python tests/benchmarks/lowerings.py [--rounds 7] [--only "batch norm"]
+    CNNJAX_MALLOC=huge python tests/benchmarks/lowerings.py [--rounds 7] [--only "batch norm"]
 
 All run turn by turn in one process, each the median of its rounds: XLA's own operation, ours, and
 ours where oneDNN runs the convolutions that are left, as in long trainings. The ratios in
@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from cnnjax import ops
+from cnnjax import machine, ops
 from cnnjax.ops import lowering
 from cnnjax.training import onednn
 
@@ -115,6 +115,8 @@ def compiled(
 
 
 def main() -> None:
+    machine.take_memory()  # as the command line does: CNNJAX_MALLOC=huge acts here too
+    machine.run_programs_here()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", default="", help="operations with this in their name")

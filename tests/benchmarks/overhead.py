@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 import cnnjax
-from cnnjax import training
+from cnnjax import machine, training
 from cnnjax.training import onednn
 
 NETWORKS = {
@@ -101,6 +101,8 @@ def bare(spec: cnnjax.spec.Spec, steps: int):
 
 
 def main() -> None:
+    machine.take_memory()  # as the command line does: CNNJAX_MALLOC=huge acts here too
+    machine.run_programs_here()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=2000)

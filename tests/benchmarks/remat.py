@@ -14,6 +14,8 @@ from cnnjax import machine
 
 
 def main() -> None:
+    machine.take_memory()  # as the command line does: CNNJAX_MALLOC=huge acts here too
+    machine.run_programs_here()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="resnet50")
     parser.add_argument("--size", type=int, default=224)
