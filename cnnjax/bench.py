@@ -195,7 +195,7 @@ class _Steps:
     def train(self, steps: int = 1) -> None:
         for _ in range(steps):
             # Beyond the block of the order that it was given, a step reads the block's last rows.
-            self._state, _ = self._step(self._state, *self._inputs)
+            self._state = self._step(self._state, *self._inputs)
         jax.block_until_ready(self._state)
 
     def evaluate(self, steps: int = 1) -> None:

@@ -54,15 +54,15 @@ def plain(tmp_path_factory):
 
 
 def states(x, devices):
-    """The state before each step and the totals of the step that led to it, without end."""
+    """The state before each step, without end."""
     parts = Parts.of(x, data_mesh(devices))
-    state, totals = parts.state(), None
+    state = parts.state()
     feed = parts.feed(0, 0)
     step = jax.jit(parts.step(feed))
     try:
         for i in itertools.count():
-            yield state, totals
-            state, totals = step(state, *feed.inputs(i))
+            yield state
+            state = step(state, *feed.inputs(i))
     finally:
         feed.close()
 
@@ -70,7 +70,7 @@ def states(x, devices):
 def few_steps(x, devices, steps=5):
     """The state after a few steps, and each step's totals."""
     found = list(itertools.islice(states(x, devices), steps + 1))
-    return found[-1][0], [jax.device_get(totals) for _, totals in found[1:]]
+    return found[-1], [jax.device_get(state.totals) for state in found[1:]]
 
 
 def assert_trees_close(a, b, **tolerance):
@@ -132,6 +132,23 @@ def test_the_step_compiles_once(tmp_path, caplog):
     assert in_loop[1] == in_loop[-1], "something was compiled again while training"
 
 
+def test_a_row_is_written_while_the_device_has_the_next_step_to_do(tmp_path):
+    overrides = [
+        "model.stages=[[64, 64, 64, 64]]", "dataset.batch_size=128",
+        "schedule.steps=12", "schedule.eval_every=1000",
+    ]  # fmt: skip
+    busy = []
+
+    class During(Silent):
+        def train(self, step, row, images_per_s):
+            busy.append(any(not a.is_ready() for a in jax.live_arrays()))
+
+    spec = training.load(EXPERIMENT, overrides=overrides)
+    training.train(spec, out=tmp_path / "run", devices=one_device(), reporter=During())
+    assert len(busy) == 12
+    assert sum(busy[:-1]) > 6, busy
+
+
 def test_a_stretch_of_steps_is_the_same_steps(monkeypatch):
     x = experiment("schedule.steps=800")  # a row of the log every four steps
     monkeypatch.setitem(mesh.STRETCH, "cpu", 4)
@@ -140,12 +157,12 @@ def test_a_stretch_of_steps_is_the_same_steps(monkeypatch):
     state = parts.state()
     functions = parts.compile(feed, state, feed.inputs(0))
     assert sorted(functions) == [1, 4]
-    scanned, totals = functions[4](state, *feed.inputs(0))
+    scanned = functions[4](state, *feed.inputs(0))
     single, rows = few_steps(x, one_device(), 4)
     assert int(scanned.step) == 4
     assert_trees_close(scanned.params, single.params, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(totals.loss, rows[-1].loss, rtol=1e-5)
-    assert int(totals.n) == int(rows[-1].n) == 4 * 32
+    np.testing.assert_allclose(scanned.totals.loss, rows[-1].loss, rtol=1e-5)
+    assert int(scanned.totals.n) == int(rows[-1].n) == 4 * 32
 
 
 def test_streamed_batches_train_as_resident_ones_do(plain, monkeypatch, tmp_path):
@@ -159,7 +176,7 @@ def test_streamed_batches_train_as_resident_ones_do(plain, monkeypatch, tmp_path
 def test_ema_is_its_recurrence():
     x = experiment("schedule.ema=0.75")
     average = None
-    for state, _ in itertools.islice(states(x, one_device()), 4):
+    for state in itertools.islice(states(x, one_device()), 4):
         params = jax.device_get(state.params)
         average = (
             params if average is None
@@ -171,7 +188,7 @@ def test_ema_is_its_recurrence():
 
 def test_batch_statistics_move_in_training_alone():
     x = experiment()
-    (start, _), (state, _) = itertools.islice(states(x, one_device()), 2)
+    start, state = itertools.islice(states(x, one_device()), 2)
     before, after = (jax.tree.leaves(jax.device_get(s.batch_stats)) for s in (start, state))
     assert any((a != b).any() for a, b in zip(before, after, strict=True))
     parts = Parts.of(x, data_mesh(one_device()))

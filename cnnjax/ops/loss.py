@@ -95,12 +95,15 @@ def top_k_correct(
     A row with a NaN is wrong, and so is a label that is no class.
     """
     _check_k(k, logits.shape)
-    classes = jnp.arange(logits.shape[-1]).reshape((1,) * labels.ndim + (-1,))
-    label = labels.astype(jnp.int32)[..., None]
+    count = logits.shape[-1]
+    classes = jnp.arange(count).reshape((1,) * labels.ndim + (-1,))
+    labels = labels.astype(jnp.int32)
+    label = labels[..., None]
     own = jnp.max(jnp.where(classes == label, logits, -jnp.inf), axis=-1, keepdims=True)
     ahead = (logits > own) | ((logits == own) & (classes < label))
-    known = jnp.any(classes == label, axis=-1) & ~jnp.any(jnp.isnan(logits), axis=-1)
-    return known & (jnp.sum(ahead, axis=-1) < k)
+    # A NaN stands for as many as there are classes, and k is one of them at most.
+    rank = jnp.sum(jnp.where(jnp.isnan(logits), count, ahead), axis=-1)
+    return (labels >= 0) & (labels < count) & (rank < k)
 
 
 def _nll(

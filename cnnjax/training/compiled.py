@@ -24,7 +24,7 @@ from cnnjax.training.optim import Schedule, build_optimizer
 from cnnjax.training.state import State, create_state
 from cnnjax.training.step import Prepare, train_step
 
-Step = Callable[..., tuple[State, Any]]
+Step = Callable[..., State]
 LARGE = 64 << 20  # bytes
 BLOCK = 64  # steps whose order is put on the device at once, at least
 MOMENT = 0.001  # seconds; after 0.0001 the memory is sometimes still taken
@@ -173,10 +173,7 @@ class Parts:
 def stretched(step: Step, length: int) -> Step:
     """`length` steps as one: the same function of the state, in a `lax.scan`."""
 
-    def run(state: State, *inputs: Any) -> tuple[State, Any]:
-        state, totals = jax.lax.scan(
-            lambda s, _: step(s, *inputs), state, None, length=length
-        )  # fmt: skip
-        return state, jax.tree.map(lambda a: a[-1], totals)
+    def run(state: State, *inputs: Any) -> State:
+        return jax.lax.scan(lambda s, _: (step(s, *inputs), None), state, None, length=length)[0]
 
     return run

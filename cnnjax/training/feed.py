@@ -16,7 +16,7 @@ from cnnjax.training.mesh import replicated, split_rows
 from cnnjax.training.state import State
 from cnnjax.training.step import gathered
 
-Step = Callable[[State, Array, Array, Array], tuple[State, Any]]
+Step = Callable[[State, Array, Array, Array], State]
 AHEAD = 2
 """Batches put on the device before they are needed."""
 
@@ -36,13 +36,11 @@ class ResidentFeed:
         self._first = -1
         self._rows: Any = None
 
-    def lift(self, step: Step) -> Callable[..., tuple[State, Any]]:
+    def lift(self, step: Step) -> Callable[..., State]:
         """`step` on a batch, as a function of (state, *inputs)."""
         rows = split_rows(self._mesh)
 
-        def run(
-            state: State, images: Array, labels: Array, order: Array, first: Array
-        ) -> tuple[State, Any]:
+        def run(state: State, images: Array, labels: Array, order: Array, first: Array) -> State:
             index = jax.lax.dynamic_index_in_dim(order, state.step - first, keepdims=False)
             index = jax.lax.with_sharding_constraint(index, rows)
             positions = _positions(state.step, self._batch)
@@ -80,10 +78,10 @@ class StreamingFeed:
         self._ahead = self._placed(iter(stream))
         self._waiting = [next(self._ahead) for _ in range(AHEAD)]
 
-    def lift(self, step: Step) -> Callable[..., tuple[State, Any]]:
+    def lift(self, step: Step) -> Callable[..., State]:
         """`step` on a batch, as a function of (state, *inputs)."""
 
-        def run(state: State, images: Array, labels: Array) -> tuple[State, Any]:
+        def run(state: State, images: Array, labels: Array) -> State:
             return step(state, images, labels, _positions(state.step, self._batch))
 
         return run

@@ -10,6 +10,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
@@ -110,8 +111,8 @@ class _Session:
         self.feed = parts.feed(self.step, workers)
         self._evaluators: dict[str, Evaluator] = {}
         self._late: list[tuple[int, Any]] = []
-        # Operation by operation, its first value would take ten compilations.
-        self._rate = jax.jit(parts.rate)
+        # What a row needs of the device, asked for before the next steps, which overwrite it.
+        self._row = jax.jit(lambda totals, step: (jax.tree.map(jnp.copy, totals), parts.rate(step)))
         self._clock = time.perf_counter()
 
     def close(self) -> None:
@@ -149,10 +150,10 @@ class _Session:
         cadences = (x.log_every, x.every("eval_every"), x.every("checkpoint_every"))
         room = min(x.steps - self.step, *(c - self.step % c for c in cadences))
         length = max(k for k in self._functions if k <= room)
-        self.state, totals = self._functions[length](self.state, *inputs)
+        self.state = self._functions[length](self.state, *inputs)
         self.step += length
         if self._at(x.log_every):
-            self._late.append((self.step, totals))
+            self._late.append((self.step, self._row(self.state.totals, self.step - 1)))
         return self.feed.inputs(self.step) if self.step < x.steps else ()
 
     def _at(self, every: int) -> bool:
@@ -164,13 +165,13 @@ class _Session:
         Fetching a row waits for its step; one row late, the device has the next steps to do.
         """
         while len(self._late) > leave:
-            step, totals = self._late.pop(0)
-            totals = jax.device_get(totals)
+            step, row = self._late.pop(0)
+            totals, rate = jax.device_get(row)
             now = time.perf_counter()
             if (bad := int(totals.bad_step)) >= 0:
                 raise RunError(self._not_finite(bad))
             row = rates(totals, self.classes)
-            row["learning_rate"] = float(self._rate(step - 1))
+            row["learning_rate"] = float(rate)
             self.log.metrics(step=step, split="train", **row)
             speed = row["n"] / (now - self._clock)
             self._clock = now

@@ -32,8 +32,8 @@ def train_step(
     prepare: Prepare,
     ema: float | None,
     log_every: int,
-) -> tuple[State, Totals]:
-    """The next state, and the sums since the last logged step (reset after every `log_every`).
+) -> State:
+    """The next state. Its totals are the sums since the last of every `log_every` steps.
 
     Randomness is `fold_in(key, step)` for the network and `fold_in(key, position)` for the images,
     so it depends on nothing but the seed and where in the run the example stands.
@@ -59,21 +59,14 @@ def train_step(
     average = state.ema
     if ema is not None:
         average = jax.tree.map(lambda a, p: ema * a + (1 - ema) * p, state.ema, params)
-    totals = _add(state, value, logits, labels)
-    ended = (state.step + 1) % log_every == 0
-    fresh = dataclasses.replace(Totals.zero(), bad_step=totals.bad_step)
-    kept = jax.tree.map(lambda a, b: jnp.where(ended, a, b), fresh, totals)
-    return (
-        dataclasses.replace(
-            state,
-            step=state.step + 1,
-            params=params,
-            batch_stats=batch_stats or state.batch_stats,
-            opt_state=opt_state,
-            ema=average,
-            totals=kept,
-        ),
-        totals,
+    return dataclasses.replace(
+        state,
+        step=state.step + 1,
+        params=params,
+        batch_stats=batch_stats or state.batch_stats,
+        opt_state=opt_state,
+        ema=average,
+        totals=_added(state, value, logits, labels, log_every),
     )
 
 
@@ -87,8 +80,11 @@ def heads_of(sown: Any) -> dict[str, Array]:
     }
 
 
-def _add(state: State, value: Array, logits: Array, labels: Array) -> Totals:
-    t = state.totals
+def _added(state: State, value: Array, logits: Array, labels: Array, log_every: int) -> Totals:
+    """The totals with this batch, which is the first of a row where one has just ended."""
+    fresh = dataclasses.replace(Totals.zero(), bad_step=state.totals.bad_step)
+    begins = state.step % log_every == 0
+    t = jax.tree.map(lambda a, b: jnp.where(begins, a, b), fresh, state.totals)
     bad = (t.bad_step < 0) & ~jnp.isfinite(value)
     return Totals(
         loss=t.loss + value * len(labels),

@@ -1,20 +1,23 @@
 """What the house costs: images/s of `cnnjax train` over a bare hand-written step.
 
-    python tests/benchmarks/overhead.py [--rounds 5] [--steps 2000]
+    python tests/benchmarks/overhead.py [--only TEXT]
 
-Both train the same network on the same images in the same process, turn by turn. The bare step is
-what one would write by hand: a jitted function with donated state that gathers its batch from the
-images on the device, normalises, differentiates and updates; no metrics, no log, no checkpoints.
-`cnnjax train` is the ordinary loop with its rows, timed by the windows of timing.jsonl. All
-images over all seconds for both, the first five windows left out; medians over the rounds.
+Both train the same network on the same images in one process. The bare step is what one would
+write by hand: a jitted function with donated state that gathers its batch from the images on the
+device, normalises, differentiates and updates; no metrics, no log, no checkpoints. `cnnjax train`
+is the ordinary loop, which writes some 200 rows; after each of them it waits while the bare step
+takes as many steps. So every ratio is of two neighbouring windows, each begun and ended with
+nothing under way: a machine whose speed changes from one second to the next changes both.
 """
 
 import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,13 +29,15 @@ from rich.table import Table
 import cnnjax
 from cnnjax import machine, training
 from cnnjax.training import onednn
+from cnnjax.training.progress import Silent
 
-NETWORKS = {
-    "LeNet-5, batch 128": ({"name": "lenet5", "variant": "modern"}, 128, 1),
+FIRST = 10  # windows that still fill caches
+NETWORKS = {  # model, images a batch, steps
+    "LeNet-5, batch 128": ({"name": "lenet5", "variant": "modern"}, 128, 4000),
     "VGG-like convnet, batch 64": (
         {"name": "convnet", "stages": [[16, 16, "pool"], [32, 32, "pool"]], "dense": [64]},
         64,
-        10,
+        1000,
     ),
 }
 
@@ -57,8 +62,8 @@ def spec_of(model: dict, batch: int, steps: int) -> cnnjax.spec.Spec:
     )
 
 
-def bare(spec: cnnjax.spec.Spec, steps: int):
-    """A function that runs `steps` bare steps and gives images per second."""
+def bare(spec: cnnjax.spec.Spec) -> Callable[[int], float]:
+    """A function that runs so many bare steps and gives the seconds they took."""
     experiment = training.resolve(spec)
     module, batch = experiment.module, experiment.batch_size
     split = experiment.splits["train"]
@@ -85,48 +90,54 @@ def bare(spec: cnnjax.spec.Spec, steps: int):
     library = onednn.runs_convolutions(experiment.steps)
     step = onednn.compiled(step, state, images, labels, index, onednn=library)
 
-    def run() -> float:
+    def run(count: int) -> float:
         nonlocal state
-        order = [
-            jnp.asarray(generator.integers(0, len(labels), batch), jnp.int32) for _ in range(steps)
-        ]
-        state = jax.block_until_ready(step(state, images, labels, order[0]))
+        chosen = [generator.integers(0, len(labels), batch, np.int32) for _ in range(count)]
+        order = jax.block_until_ready(jax.device_put(chosen))
         start = time.perf_counter()
         for index in order:
             state = step(state, images, labels, index)
         jax.block_until_ready(state)
-        return steps * batch / (time.perf_counter() - start)
+        return time.perf_counter() - start
 
     return run
+
+
+class Turns(Silent):
+    """Lets the bare step have its turn after every row of the loop; seconds a step of both."""
+
+    def __init__(self, by_hand: Callable[[int], float]) -> None:
+        self.by_hand = by_hand
+        self.pairs: list[tuple[float, float]] = []
+        self.step, self.since = 0, 0.0
+
+    def train(self, step: int, row: dict[str, Any], images_per_s: float) -> None:
+        jax.block_until_ready(jax.live_arrays())  # the loop writes a row late: what it has begun
+        ours, count = time.perf_counter() - self.since, step - self.step
+        self.pairs.append((ours / count, self.by_hand(count) / count))
+        self.since, self.step = time.perf_counter(), step
 
 
 def main() -> None:
     machine.take_memory()  # as the command line does: CNNJAX_MALLOC=huge acts here too
     machine.run_programs_here()
+    machine.collect_rarely()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--only", default="", help="part of a network's name")
     options = parser.parse_args()
-    table = Table("network", "cnnjax train, images/s", "bare step, images/s", "ratio")
-    for name, (model, batch, divide) in NETWORKS.items():
-        steps = options.steps // divide
+    table = Table("network", "cnnjax train, images/s", "bare step, images/s", "ratio", "quartiles")
+    for name, (model, batch, steps) in NETWORKS.items():
+        if options.only not in name:
+            continue
         spec = spec_of(model, batch, steps)
-        by_hand = bare(spec, steps)
-        by_hand()
-        ours, theirs, ratios = [], [], []
-        for turn in range(options.rounds):
-            with tempfile.TemporaryDirectory() as directory:
-                run = cnnjax.train(spec, out=Path(directory) / str(turn))
-                # The first windows still fill the pipeline.
-                windows = [r["images_per_s"] for r in run.timing if r["event"] == "train"][5:]
-            ours.append(statistics.harmonic_mean(windows))
-            theirs.append(by_hand())
-            ratios.append(ours[-1] / theirs[-1])
+        turns = Turns(bare(spec))
+        with tempfile.TemporaryDirectory() as directory:
+            training.train(spec, out=Path(directory) / "run", reporter=turns)
+        pairs = turns.pairs[FIRST:]
+        ours, theirs = (batch / statistics.median(side) for side in zip(*pairs, strict=True))
+        low, middle, high = statistics.quantiles([b / a for a, b in pairs], n=4)
         table.add_row(
-            name,
-            f"{statistics.median(ours):,.0f}",
-            f"{statistics.median(theirs):,.0f}",
-            f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})",
+            name, f"{ours:,.0f}", f"{theirs:,.0f}", f"{middle:.3f}", f"{low:.3f} to {high:.3f}"
         )
     Console().print(table)
 
