@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax import cost, training
+from cnnjax import cost, machine, training
 from cnnjax.data import DataSet, from_arrays
 from cnnjax.ops import lowering
 from cnnjax.spec import Spec
@@ -99,6 +99,7 @@ def bench(
         "matmul_flops_per_s": peak,
         "fraction_of_peak": achieved / peak,
         "temporary_bytes": steps.temporary_bytes,
+        "keeps_memory": machine.keeps_memory() if device.platform == "cpu" else None,
         "breakdown": None if brief else breakdown(steps.train, steps.program),
     }
 

@@ -53,11 +53,20 @@ def take_memory(environ: MutableMapping[str, str] = os.environ) -> None:
     tunables = environ.get("GLIBC_TUNABLES", "")
     if policy == "default" or all(name in tunables for name in TUNABLES):
         return
-    library, version = platform.libc_ver()
-    if library != "glibc" or tuple(map(int, version.split("."))) < (2, 35):
-        found = f"{library} {version}".strip() or "another C library"
+    if not _has_huge_pages():
+        found = " ".join(platform.libc_ver()).strip() or "another C library"
         raise SpecError(f"CNNJAX_MALLOC: 'huge' needs glibc 2.35, this is {found}. Unset it.")
     os.execve(sys.executable, sys.orig_argv, with_huge_pages(environ))
+
+
+def _has_huge_pages() -> bool:
+    library, version = platform.libc_ver()
+    return library == "glibc" and tuple(map(int, version.split("."))) >= (2, 35)
+
+
+def keeps_memory(environ: Mapping[str, str] = os.environ) -> bool | None:
+    """Whether what a step frees is kept for the next one; None where it cannot be asked for."""
+    return environ.get("CNNJAX_MALLOC") == "huge" if _has_huge_pages() else None
 
 
 def with_huge_pages(environ: Mapping[str, str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+MAPPED = 32 << 20  # bytes; a larger block glibc gives back when it is freed
 Answer = Any
 """Plain values, as a command's --json prints them."""
 
@@ -161,6 +162,8 @@ def speed(content: dict[str, Any]) -> None:
     }  # fmt: skip
     if memory is not None:
         lines["memory"] = f"{memory / 2**20:,.1f} MiB for a training step beside its state"
+        if memory > MAPPED and c["keeps_memory"] is False:
+            lines["memory"] += ", taken anew by each: try CNNJAX_MALLOC=huge"
     _print(*(f"{key:<15}{value}" for key, value in lines.items()), "", table)
 
 

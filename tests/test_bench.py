@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import pytest
 
 from cnnjax import __main__ as command_line
-from cnnjax import bench, machine
+from cnnjax import bench, machine, terminal
 from cnnjax.errors import SpecError
 from cnnjax.training import compiled
 
@@ -147,6 +147,23 @@ def test_an_experiment_keeps_its_own_loss_and_batch(quick, capsys):
     assert code == 0
     assert "batch 32" in shown
     assert "images/s" in shown
+
+
+@pytest.mark.parametrize(
+    ("mebibytes", "keeps", "hinted"),
+    [(64, False, True), (64, True, False), (64, None, False), (16, False, False)],
+)
+def test_large_memory_that_is_given_back_has_a_hint(mebibytes, keeps, hinted, quick, capsys):
+    found = bench.bench({"name": "linear"}, input_shape=(8, 8, 1), batch_size=16, seconds=0.01)
+    assert found["keeps_memory"] == machine.keeps_memory()
+    terminal.speed(found | {"temporary_bytes": mebibytes << 20, "keeps_memory": keeps})
+    assert ("CNNJAX_MALLOC=huge" in capsys.readouterr().out) == hinted
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is one of glibc's")
+def test_memory_is_kept_where_it_was_asked_for():
+    assert machine.keeps_memory({"CNNJAX_MALLOC": "huge"}) is True
+    assert machine.keeps_memory({}) is False
 
 
 def test_a_mistyped_model_is_answered_with_the_nearest(capsys):
