@@ -22,19 +22,19 @@ from cnnjax.training.mesh import data_mesh
 from cnnjax.training.progress import Silent
 
 # Everything that has a state: batch statistics, dropout, augmentation, momentum, EMA, a split that
-# does not divide into batches, logging windows that the checkpoints do not coincide with. Long
-# enough for oneDNN to run the convolution where it is there.
+# does not divide into batches, rows of the log for three steps each, inside which there are
+# checkpoints. Long enough for oneDNN to run the convolution where it is there.
 EXPERIMENT = {
     "model": {"name": "convnet", "stages": [[4, "pool"]], "dense": [8], "norm": "batch",
               "dropout": 0.2},
     "dataset": {"name": "digits", "batch_size": 40, "augment": [{"name": "shift", "max": 1}]},
     "schedule": {
-        "steps": 310, "optimizer": {"name": "sgd", "momentum": 0.9},
+        "steps": 620, "optimizer": {"name": "sgd", "momentum": 0.9},
         "learning_rate": {"name": "cosine", "value": 0.05}, "ema": 0.9,
-        "eval_every": 85, "checkpoint_every": 38,
+        "eval_every": 170, "checkpoint_every": 38,
     },
 }  # fmt: skip
-KILLED_AT = 130
+KILLED_AT = 160
 
 
 class Stops(Silent):
@@ -95,7 +95,7 @@ def undisturbed(tmp_path_factory):
 
 def test_a_run_killed_by_sigterm_continues_bit_for_bit(undisturbed, tmp_path):
     out = tmp_path / "run"
-    with pytest.raises(training.Interrupted, match=r"SIGTERM at step \d+ of 310"):
+    with pytest.raises(training.Interrupted, match=r"SIGTERM at step \d+ of 620"):
         trained(out, reporter=Stops(KILLED_AT, signal.SIGTERM))
     assert not (out / "result.json").exists()
     stopped = Checkpoints(out / "checkpoints")
@@ -119,7 +119,7 @@ def test_a_run_killed_by_sigkill_continues_bit_for_bit(undisturbed, tmp_path):
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     with (out / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 131, "split": "tr')  # a row the kill cut short
+        file.write('{"step": 161, "split": "tr')  # a row the kill cut short
     trained(out)
     assert_same_run(undisturbed, out)
 
@@ -168,5 +168,6 @@ def test_metrics_hold_no_clock_and_one_row_per_step_and_split(undisturbed):
     keys = {key for row in rows for key in row}
     assert keys == {"step", "split", "loss", "top1", "top5", "n", "learning_rate"}
     assert len({(r["step"], r["split"]) for r in rows}) == len(rows)
-    assert [r["step"] for r in rows if r["split"] == "test"] == [85, 170, 255, 310]
-    assert sum(r["n"] for r in rows if r["split"] == "train") == 310 * 40
+    assert [r["step"] for r in rows if r["split"] == "test"] == [170, 340, 510, 620]
+    batches = [r["n"] // 40 for r in rows if r["split"] == "train"]
+    assert batches == [3] * 206 + [2], "a row of the log for every three steps"

@@ -101,8 +101,8 @@ def top_k_correct(
     label = labels[..., None]
     own = jnp.max(jnp.where(classes == label, logits, -jnp.inf), axis=-1, keepdims=True)
     ahead = (logits > own) | ((logits == own) & (classes < label))
-    # A NaN stands for as many as there are classes, and k is one of them at most.
-    rank = jnp.sum(jnp.where(jnp.isnan(logits), count, ahead), axis=-1)
+    # Behind a NaN no label is among the first k.
+    rank = jnp.sum(jnp.where(jnp.isnan(logits), k, ahead), axis=-1)
     return (labels >= 0) & (labels < count) & (rank < k)
 
 

@@ -20,8 +20,9 @@ INIT_OPTIONS: Mapping[str, dict[str, Any]] = {"cpu": {"xla_backend_optimization_
 
 @flax.struct.dataclass
 class Totals:
-    """Sums over the steps since the last row of metrics.jsonl, kept with the state so that a
-    resumed run writes the same rows. `bad_step` is the first step whose loss was not finite.
+    """Sums over the steps of a row of metrics.jsonl, the one under way or just ended, kept with the
+    state so that a resumed run writes the same rows. `bad_step` is the first step whose loss was
+    not finite.
     All are scalars, or what stands for one in a tree of the same form (a sharding, a shape).
     """
 

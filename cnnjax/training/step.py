@@ -33,7 +33,7 @@ def train_step(
     ema: float | None,
     log_every: int,
 ) -> State:
-    """The next state. Its totals are the sums since the last of every `log_every` steps.
+    """The next state. Its totals are sums over the steps of a row, `log_every` of them.
 
     Randomness is `fold_in(key, step)` for the network and `fold_in(key, position)` for the images,
     so it depends on nothing but the seed and where in the run the example stands.
