@@ -16,6 +16,7 @@ import cnnjax
 from cnnjax import training
 from cnnjax.data import order
 from cnnjax.errors import RunError
+from cnnjax.training import onednn
 from cnnjax.training.checkpoint import Checkpoints
 from cnnjax.training.compiled import Parts
 from cnnjax.training.mesh import data_mesh
@@ -103,6 +104,9 @@ def test_a_run_killed_by_sigterm_continues_bit_for_bit(undisturbed, tmp_path):
     stopped.close()
     trained(out)
     assert_same_run(undisturbed, out)
+    sessions = json.loads((out / "env.json").read_text())["sessions"]
+    by = "oneDNN" if onednn.runs_convolutions(EXPERIMENT["schedule"]["steps"]) else "XLA"
+    assert [s["convolutions"] for s in sessions] == [by, by]
 
 
 def test_a_run_killed_by_sigkill_continues_bit_for_bit(undisturbed, tmp_path):

@@ -48,6 +48,11 @@ class Program:
         self._is_new = True
         give_back_memory()  # what compiling took, before the next program takes as much
 
+    @property
+    def convolutions(self) -> str:
+        """The library that runs those that the lowering has left: oneDNN, or XLA."""
+        return "oneDNN" if onednn.CALL in (self.executable.as_text() or "") else "XLA"
+
     def __call__(self, *args: Any) -> Any:
         results = self.executable(*args)
         if self._in_turn:
@@ -73,11 +78,6 @@ class Parts:
     prepare: Prepare
     onednn: bool
     """Whether oneDNN runs what convolutions there are."""
-
-    @property
-    def convolutions(self) -> str:
-        """The library that runs those that the lowering leaves to XLA."""
-        return "oneDNN" if self.onednn else "XLA"
 
     @classmethod
     def of(cls, experiment: Experiment, mesh: Mesh) -> "Parts":

@@ -74,10 +74,7 @@ def train(
         begun = log.open(spec, {})
     if begun and (out / "result.json").exists():
         return None
-    log.environment(
-        mesh=[str(d) for d in mesh.devices.flat],
-        convolutions=parts.convolutions,
-    )
+    log.environment(mesh=[str(d) for d in mesh.devices.flat])
     session = _Session(parts, log, reporter or Silent(), workers)
     session.events = event_writer(log) if tensorboard else None
     with _signals(session):
@@ -133,6 +130,7 @@ class _Session:
             self._functions = self.parts.compile(self.feed, self.state, inputs)
             seconds = time.perf_counter() - start
             self.log.timing(event="compile", step=self.step, seconds=seconds)
+            self.log.found(convolutions=self._functions[1].convolutions)
             self._clock = time.perf_counter()
             while self.step < x.steps:
                 inputs = self._advance(inputs)

@@ -63,6 +63,14 @@ class RunLog:
         earlier = json.loads(path.read_text())["sessions"] if path.exists() else []
         atomic.write(path, _json({"sessions": [*earlier, environment() | extra]}))
 
+    def found(self, **facts: Any) -> None:
+        """Add to this session in env.json what has become known since."""
+        if not self.writes:
+            return
+        path = self.directory / "env.json"
+        *earlier, session = json.loads(path.read_text())["sessions"]
+        atomic.write(path, _json({"sessions": [*earlier, session | facts]}))
+
     def truncate(self, step: int) -> None:
         """Drop the rows of metrics.jsonl after `step`, and a last line cut short."""
         path = self.directory / "metrics.jsonl"
