@@ -87,7 +87,7 @@ def bench(
         "devices": jax.device_count(),
         "cores": os.cpu_count(),
         "lowering": "native" if native or lowering.is_native() else device.platform,
-        "convolutions": steps.convolutions,
+        "convolutions": onednn.library_of(steps.program),
         "params": counted.totals.params.trainable,
         "macs": counted.totals.macs,
         **compiling,
@@ -183,7 +183,6 @@ class _Steps:
         # First, as where an experiment is run: it takes the most memory.
         self._step = parts.compile(feed, self._state, self._inputs)[1]
         self.program = self._step.executable.as_text() or ""
-        self.convolutions = self._step.convolutions
         self.temporary_bytes = self._step.temporary_bytes
         batch = np.arange(parts.experiment.batch_size)
         images, labels = map(jnp.asarray, parts.experiment.splits["test"].gather(batch))

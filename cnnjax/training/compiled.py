@@ -51,7 +51,7 @@ class Program:
     @property
     def convolutions(self) -> str:
         """The library that runs those that the lowering has left: oneDNN, or XLA."""
-        return "oneDNN" if onednn.CALL in (self.executable.as_text() or "") else "XLA"
+        return onednn.library_of(self.executable.as_text() or "")
 
     def __call__(self, *args: Any) -> Any:
         results = self.executable(*args)

@@ -83,6 +83,11 @@ def compiled(function: jax.stages.Wrapped, *args: Any, onednn: bool) -> jax.stag
         return lowered.compile(OPTIONS)
 
 
+def library_of(program: str) -> str:
+    """Who runs the convolutions that a program still has, by its text."""
+    return "oneDNN" if CALL in program else "XLA"
+
+
 @contextmanager
 def _kept_by_nobody() -> Iterator[None]:
     """Compile without writing to the persistent cache."""
