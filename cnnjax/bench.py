@@ -21,7 +21,7 @@ from cnnjax.data import DataSet, from_arrays
 from cnnjax.ops import lowering
 from cnnjax.spec import Spec
 from cnnjax.training import onednn
-from cnnjax.training.compiled import Parts, Program
+from cnnjax.training.compiled import Parts
 from cnnjax.training.experiment import open_data
 from cnnjax.training.mesh import data_mesh
 from cnnjax.training.step import eval_step
@@ -65,7 +65,8 @@ def bench(
     a matrix product timed in this process: `fraction_of_peak` may exceed one where Winograd's need
     fewer. `cached_compile_s` is as long as `compile_s` where oneDNN runs the `convolutions`, since
     such a program is not kept. `native` turns off the platform's own formulations
-    (`cnnjax.ops.lowering`). `brief` leaves out compile seconds and breakdown.
+    (`cnnjax.ops.lowering`). `eval_begin_s` is what an evaluation takes before its first batch, for
+    what depends on the variables alone. `brief` leaves out compile seconds and breakdown.
     """
     found, dataset = _experiment(source, input_shape, num_classes, batch_size)
     experiment = training.resolve(found, dataset=dataset)
@@ -74,7 +75,7 @@ def bench(
         parts = Parts.of(experiment, data_mesh())
         compiling = {} if brief else compile_seconds(parts)
         steps = _Steps(parts)
-    trained, evaluated = _windows([steps.train, steps.evaluate], batch, seconds)
+    trained, evaluated = _windows([lambda: steps.train, steps.evaluation], batch, seconds)
     peak = matmul_flops(seconds / 2)
     achieved = 6 * counted.totals.macs * max(trained)
     device = jax.devices()[0]
@@ -95,6 +96,7 @@ def bench(
         "median_images_per_s": statistics.median(trained),
         "eval_images_per_s": max(evaluated),
         "median_eval_images_per_s": statistics.median(evaluated),
+        "eval_begin_s": statistics.median(steps.begin_s),
         "flops_per_s": achieved,
         "matmul_flops_per_s": peak,
         "fraction_of_peak": achieved / peak,
@@ -190,8 +192,10 @@ class _Steps:
         evaluation = partial(
             eval_step, module=parts.experiment.module, loss=parts.loss, prepare=parts.prepare
         )
-        step, args = jax.jit(evaluation), (self._state.variables(), *self._batch)
-        self._eval = Program(onednn.compiled(step, *args, onednn=parts.onednn))
+        self._begin = onednn.compiled_for_many(
+            evaluation, self._state.variables(), *self._batch, onednn=parts.onednn
+        )
+        self.begin_s: list[float] = []  # what each evaluation took before its first batch
 
     def train(self, steps: int = 1) -> None:
         for _ in range(steps):
@@ -199,26 +203,39 @@ class _Steps:
             self._state = self._step(self._state, *self._inputs)
         jax.block_until_ready(self._state)
 
-    def evaluate(self, steps: int = 1) -> None:
-        variables = self._state.variables()
-        for _ in range(steps):
-            sums = self._eval(variables, *self._batch)
-        jax.block_until_ready(sums)
+    def evaluation(self) -> Callable[[int], None]:
+        """An evaluation of the state as it is now, as a function of how many batches."""
+        start = time.perf_counter()
+        step = self._begin(self._state.variables())
+        jax.block_until_ready(step.args)
+        self.begin_s.append(time.perf_counter() - start)
+
+        def evaluate(steps: int = 1) -> None:
+            before: Any = None
+            for _ in range(steps):
+                sums = step(*self._batch)
+                jax.block_until_ready(before)  # one ahead, as an evaluation is
+                before = sums
+            jax.block_until_ready(before)
+
+        return evaluate
 
 
 def _windows(
-    functions: Sequence[Callable[[int], None]], batch_size: int, seconds: float
+    makers: Sequence[Callable[[], Callable[[int], None]]], batch_size: int, seconds: float
 ) -> list[list[float]]:
-    """Images per second of each function in turn, in windows of about `seconds` each."""
+    """Images per second of what each makes, in turn, in windows of about `seconds` each."""
     lengths = []
-    for function in functions:
+    for make in makers:
+        function = make()
         function(1)
         start = time.perf_counter()
         function(1)
         lengths.append(max(1, round(seconds / (time.perf_counter() - start))))
-    rates: list[list[float]] = [[] for _ in functions]
+    rates: list[list[float]] = [[] for _ in makers]
     for _ in range(WINDOWS):
-        for function, length, found in zip(functions, lengths, rates, strict=True):
+        for make, length, found in zip(makers, lengths, rates, strict=True):
+            function = make()
             start = time.perf_counter()
             function(length)
             found.append(length * batch_size / (time.perf_counter() - start))

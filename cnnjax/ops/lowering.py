@@ -24,14 +24,17 @@ tests/benchmarks/lowerings.py prints it on two cores with AVX-512 and memory in 
 
 (*) Both 0.7 to 0.8 with AVX2, and 0.7 to 0.9 with AVX-512 where oneDNN runs the convolutions that
 stay XLA's: in a long training (cnnjax/training/onednn.py). It runs depthwise ones at stride 1 too,
-forward and back in 0.4 to 0.9 of the time of the sum.
+forward and back in 0.4 to 0.9 of the time of the sum. In an evaluation it also adds the bias and
+takes the maximum with zero, once batch norm is folded into the kernels.
 """
 
+import inspect
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -50,9 +53,21 @@ _forced: ContextVar[bool] = ContextVar("native lowering", default=False)
 _by_onednn: ContextVar[bool] = ContextVar("convolutions by oneDNN", default=False)
 
 
+class _Convolution(NamedTuple):
+    """The convolution traced last in an evaluation, and what it would be of another kernel."""
+
+    output: Array
+    kernel: Array
+    of: Callable[[Array], Array]
+
+
+_evaluates: ContextVar[bool] = ContextVar("without gradients", default=False)
+_last: ContextVar[_Convolution | None] = ContextVar("last convolution", default=None)
+
+
 @contextmanager
-def _inside(setting: ContextVar[bool]) -> Iterator[None]:
-    token = setting.set(True)
+def _inside[T](setting: ContextVar[T], value: T) -> Iterator[None]:
+    token = setting.set(value)
     try:
         yield
     finally:
@@ -61,12 +76,19 @@ def _inside(setting: ContextVar[bool]) -> Iterator[None]:
 
 def native() -> AbstractContextManager[None]:
     """Trace with the plain operations inside: for counting, exporting and comparing."""
-    return _inside(_forced)
+    return _inside(_forced, True)
 
 
 def for_onednn() -> AbstractContextManager[None]:
     """Trace inside for a program on one device whose convolutions oneDNN runs."""
-    return _inside(_by_onednn)
+    return _inside(_by_onednn, True)
+
+
+@contextmanager
+def for_evaluation() -> Iterator[None]:
+    """Trace inside, for oneDNN, what needs no gradient: batch norm goes into kernels before it."""
+    with for_onednn(), _inside(_evaluates, True), _inside(_last, None):
+        yield
 
 
 def is_native() -> bool:
@@ -95,7 +117,18 @@ def convolution(
     if _is_plain(x) or 0 in kernel.shape:
         return cpu_conv.library(x, kernel, strides, sides, dilations, groups)
     formulation = _choose(x, kernel.shape, strides, sides, dilations, groups)
-    return fenced(formulation(fenced(x), kernel, strides, sides, dilations, groups))
+    if _evaluates.get():
+        # A formulation with gradients of its own hides what it makes of the kernel.
+        formulation = inspect.unwrap(formulation)
+    x = fenced(x)
+
+    def of(kernel: Array) -> Array:
+        return formulation(x, kernel, strides, sides, dilations, groups)
+
+    y = fenced(of(kernel))
+    if _evaluates.get():
+        _last.set(_Convolution(y, kernel, of))
+    return y
 
 
 def _choose(
@@ -160,6 +193,11 @@ def standardise(
 ) -> Float[Array, "*batch c"]:
     """(x - mean) / sqrt(var + eps) * scale + bias."""
     factor = lax.rsqrt(wide(var) + eps) * scale
+    last = _last.get()
+    if last is not None and x is last.output and x.dtype == factor.dtype:
+        # Fenced, both are computed once for all batches (cnnjax/training/hoist.py).
+        y = last.of(fenced(last.kernel * across(factor, last.kernel)))
+        return elementwise(jnp.add, y, channels=(fenced(bias - mean * factor),))
     return elementwise(normalised, x, channels=(mean, factor, bias))
 
 

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from cnnjax import data
 from cnnjax.data import Split
 from cnnjax.training.mesh import replicated, split_rows
-from cnnjax.training.onednn import compiled
+from cnnjax.training.onednn import compiled_for_many
 from cnnjax.training.step import eval_step, gathered
 
 Evaluator = Callable[[Any], dict[str, Any]]
@@ -33,30 +33,21 @@ def evaluator(split: Split, mesh: Mesh, *, onednn: bool, **parts: Any) -> Evalua
     if data.fits(split):
         held = data.Resident.read(split, seed=0, batch_size=batch)
         resident = jax.device_put((held.images, held.labels), whole)
+        shardings: tuple[Any, ...] = (whole, whole, whole, rows, rows)
 
-        def from_device(variables: Any, images: Any, labels: Any, index: Any, real: Any) -> Any:
+        def run(variables: Any, images: Any, labels: Any, index: Any, real: Any) -> Any:
             return step(variables, *gathered(images, labels, index), real)
 
-        jitted = jax.jit(from_device, in_shardings=(whole, whole, whole, rows, rows),
-                         out_shardings=whole)  # fmt: skip
-
-        def feed(variables: Any, index: np.ndarray, real: np.ndarray) -> Any:
-            return run(variables, *resident, *_place((index.astype(np.int32), real), rows))
+        def inputs(index: np.ndarray, real: np.ndarray) -> tuple[Any, ...]:
+            return *resident, *_place((index.astype(np.int32), real), rows)
     else:
-        jitted = jax.jit(step, in_shardings=(whole, rows, rows, rows), out_shardings=whole)
+        shardings, run = (whole, rows, rows, rows), step
 
-        def feed(variables: Any, index: np.ndarray, real: np.ndarray) -> Any:
+        def inputs(index: np.ndarray, real: np.ndarray) -> tuple[Any, ...]:
             share = _own_rows(len(index))
-            return run(
-                variables, *_place((*split.gather(index[share]), real[share]), rows, local=True)
-            )
+            return _place((*split.gather(index[share]), real[share]), rows, local=True)
 
-    programs: list[jax.stages.Compiled] = []
-
-    def run(*args: Any) -> Any:
-        if not programs:
-            programs.append(compiled(jitted, *args, onednn=onednn))
-        return programs[0](*args)
+    programs: list[Callable[[Any], Callable[..., Any]]] = []
 
     def evaluate(variables: Any) -> dict[str, Any]:
         # Summed on the host in float64: 60,000 float32 losses would lose digits.
@@ -64,13 +55,23 @@ def evaluator(split: Split, mesh: Mesh, *, onednn: bool, **parts: Any) -> Evalua
         # They may come from a run on other devices; a compiled program does not move them.
         variables = jax.device_put(variables, whole)
         waiting: deque[Mapping[str, Any]] = deque()
+        of_batch: Callable[..., Any] | None = None
 
         def add(sums: Mapping[str, Any]) -> None:
             for key, value in sums.items():
                 total[key] = total.get(key, 0) + np.asarray(value, _WIDE[key])
 
         for taken in data.eval_batches(len(split), batch):
-            waiting.append(feed(variables, *taken))
+            given = inputs(*taken)
+            if not programs:
+                programs.append(
+                    compiled_for_many(
+                        run, variables, *given, onednn=onednn,
+                        in_shardings=shardings, out_shardings=whole,
+                    )
+                )  # fmt: skip
+            of_batch = of_batch or programs[0](variables)
+            waiting.append(of_batch(*given))
             if len(waiting) > AHEAD:
                 add(waiting.popleft())
         for sums in waiting:

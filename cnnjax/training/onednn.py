@@ -13,8 +13,9 @@ safe. So each process compiles it, and it is made only where that time comes bac
 
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import jax
@@ -22,6 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from cnnjax.ops import lowering
+from cnnjax.training.hoist import hoisted
 
 CALL = "__onednn$convolution"  # what XLA puts in a convolution's place
 PRODUCT = "__onednn$matmul"  # and in a matrix product's
@@ -72,15 +74,37 @@ def compiled(function: jax.stages.Wrapped, *args: Any, onednn: bool) -> jax.stag
 
     `function` is jitted and has not been traced before.
     """
-    shardings = [getattr(a, "sharding", None) for a in jax.tree.leaves(args)]
-    # What oneDNN does by images would have to move those of other devices.
-    is_one = all(s is None or len(s.device_set) == 1 for s in shardings)
-    with lowering.for_onednn() if onednn and is_one else nullcontext():
+    with lowering.for_onednn() if onednn and _on_one_device(args) else nullcontext():
         lowered = function.lower(*args)
     if not onednn or "stablehlo.convolution" not in lowered.as_text():
         return lowered.compile()
     with _kept_by_nobody():
         return lowered.compile(OPTIONS)
+
+
+def compiled_for_many(
+    function: Callable[..., Any], variables: Any, *batch: Any, onednn: bool, **shardings: Any
+) -> Callable[[Any], partial[Any]]:
+    """`function` of variables and a batch, as a function of the one that gives one of the other.
+
+    Where oneDNN runs the convolutions, what depends on variables alone is computed by the first.
+    Norms are in the kernels then, and no gradient is to be had. `function` has not been traced
+    before.
+    """
+    if not onednn or not _on_one_device((variables, *batch)):
+        program = compiled(jax.jit(function, **shardings), variables, *batch, onednn=onednn)
+        return lambda variables: partial(program, variables)
+    with lowering.for_evaluation():
+        once, each = hoisted(function, variables, *batch)
+    first = jax.jit(once).lower(variables).compile()
+    then = compiled(jax.jit(each), first.out_info, variables, *batch, onednn=True)
+    return lambda variables: partial(then, first(variables), variables)
+
+
+def _on_one_device(args: Any) -> bool:
+    """Else what oneDNN does by images would have to move those of other devices."""
+    shardings = [getattr(a, "sharding", None) for a in jax.tree.leaves(args)]
+    return all(s is None or len(s.device_set) == 1 for s in shardings)
 
 
 def library_of(program: str) -> str:

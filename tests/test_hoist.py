@@ -1,0 +1,181 @@
+"""What an evaluation computes once: against definitions, and never in place of anything else."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.extend import core
+from test_lowering import CASES, agree, arrays, small_maps  # noqa: F401
+from test_onednn import definition, needs_onednn, parts_of
+
+from cnnjax import ops
+from cnnjax.ops import cpu_winograd, lowering
+from cnnjax.ops.cpu_rows import fenced
+from cnnjax.training import onednn
+from cnnjax.training.hoist import hoisted
+
+
+def products(function, *args):
+    """How many matrix products it holds, whatever they are nested in."""
+
+    def count(jaxpr):
+        inner = [v for e in jaxpr.eqns for v in e.params.values()]
+        return sum(e.primitive.name == "dot_general" for e in jaxpr.eqns) + sum(
+            count(getattr(j, "jaxpr", j))
+            for j in inner
+            if isinstance(j, core.Jaxpr | core.ClosedJaxpr)
+        )
+
+    return count(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def test_what_depends_on_the_variables_alone_is_computed_once():
+    """Of a chain of stored values the last; nothing of a batch, and nothing that nobody reads."""
+    a, x = arrays((5, 5), (3, 5))
+
+    def network(variables, x):
+        third = fenced(fenced(variables["a"] @ variables["a"]) @ variables["a"])
+        fenced(variables["a"] @ variables["a"].T)
+        y = fenced(x @ third @ variables["a"])
+        return {"y": y, "more": [variables["a"]]}
+
+    once, each = hoisted(network, {"a": a}, x)
+    (found,) = once({"a": a})
+    wide = np.asarray(a, np.float64)
+    agree(found, wide @ wide @ wide)
+    assert products(once, {"a": a}) == 2 + 1  # one that XLA will leave out
+    assert products(each, [found], {"a": a}, x) == 2
+    result = jax.jit(each)([found], {"a": a}, x)
+    agree(result, {"y": np.asarray(x) @ wide @ wide @ wide @ wide, "more": [wide]})
+    # It is the stored value that is read.
+    agree(jax.jit(each)([2 * found], {"a": a}, x)["y"], 2 * np.asarray(result["y"]))
+
+
+def test_what_is_not_stored_is_left_where_it_is():
+    a, x = arrays((5, 5), (3, 5))
+    once, each = hoisted(lambda a, x: fenced(x @ (a @ a)), a, x)
+    assert once(a) == []
+    agree(each([], a, x), np.asarray(x, np.float64) @ np.asarray(a) @ np.asarray(a))
+
+
+def test_loops_and_recomputed_parts_stay_whole():
+    a, x = arrays((4, 4), (3, 4))
+    part = jax.checkpoint(lambda a, x: jnp.tanh(x @ fenced(a @ a)))
+
+    def network(a, x):
+        y = part(a, x)
+        return jax.lax.scan(lambda y, _: (part(0.1 * fenced(a + a), y), None), y, None, length=3)[0]
+
+    once, each = hoisted(network, a, x)
+    agree(jax.jit(each)(once(a), a, x), jax.jit(network)(a, x))
+
+
+def folded(function, *args):
+    """`function` of variables and a batch, traced for an evaluation; and what it stores."""
+    with lowering.for_evaluation():
+        once, each = hoisted(function, *args)
+    stored = once(args[0])
+    return jax.jit(each)(stored, *args), stored
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_batch_norm_goes_into_the_kernel_before_it(case):
+    shape, kernel, stride, padding, dilation, groups = CASES[case]
+    c = kernel[-1]
+    x, k, mean, scale, bias = arrays(shape, kernel, (c,), (c,), (c,))
+    var = jnp.linspace(0.5, 2, c)
+
+    def network(variables, x):
+        k, *norm = variables
+        y = ops.conv(x, k, stride=stride, padding=padding, dilation=dilation, groups=groups)
+        return ops.batch_norm(y, *norm, eps=0.1)
+
+    variables = (0.3 * k, mean, var, scale, bias)
+    found, stored = folded(network, variables, x)
+    y = definition(x, 0.3 * k, stride, padding, dilation, groups)
+    mean, var, scale, bias = (np.asarray(v, np.float64) for v in variables[1:])
+    agree(found, (y - mean) / np.sqrt(var + 0.1) * scale + bias)
+    assert stored
+
+
+@pytest.mark.parametrize(("kernel", "stored"), [
+    ((1, 1, 20, 24), (1, 1, 20, 24)),
+    ((3, 3, 20, 24), (3, 3, 20, 24)),
+    ((3, 3, 32, 40), (6, 6, 32, 40)),  # Winograd's transform, in place of the kernel
+])  # fmt: skip
+def test_a_kernel_with_its_norm_and_what_remains_to_be_added_are_stored(kernel, stored):
+    c = kernel[-1]
+    x, k, mean, bias = arrays((2, 8, 8, kernel[-2]), kernel, (c,), (c,))
+    scale, var = jnp.linspace(-1, 1, c), jnp.linspace(0.5, 2, c)
+
+    def network(variables, x):
+        return ops.batch_norm(ops.conv(x, variables[0]), *variables[1:], eps=0.1)
+
+    _, found = folded(network, (k, mean, var, scale, bias), x)
+    factor = np.asarray(scale) / np.sqrt(np.asarray(var, np.float64) + 0.1)
+    by_shape = {v.shape: v for v in found}
+    assert len(by_shape) == len(found) == 2
+    agree(by_shape[c,], np.asarray(bias) - np.asarray(mean) * factor)
+    k = np.asarray(k) * factor
+    if stored != kernel:
+        g = cpu_winograd.G
+        k = np.einsum("at,bu,tuio->abio", g, g, k).reshape(stored)
+    agree(by_shape[stored], k)
+
+
+def test_a_map_that_is_read_before_its_norm_is_there_as_it_was():
+    x, k, mean = arrays((2, 6, 6, 8), (1, 1, 8, 8), (8,))
+    var = jnp.full(8, 3.0)
+
+    def network(variables, x):
+        k, mean, var = variables
+        y = ops.conv(x, k)
+        return ops.batch_norm(y, mean, var), y, ops.batch_norm(y + 1, mean, var)
+
+    found, _ = folded(network, (k, mean, var), x)
+    y = definition(x, k, 1, "SAME", 1, 1)
+    norm = lambda y: (y - np.asarray(mean)) / np.sqrt(3 + 1e-5)  # noqa: E731
+    agree(found, (norm(y), y, norm(y + 1)))
+
+
+def test_half_types_are_normalised_after_the_convolution():
+    x, k, mean = arrays((2, 6, 6, 20), (1, 1, 20, 20), (20,))
+    x, k = x.astype(jnp.bfloat16), k.astype(jnp.bfloat16)
+
+    def network(variables, x):
+        return ops.batch_norm(ops.conv(x, variables[0]), variables[1], jnp.ones(20))
+
+    found, stored = folded(network, (k, mean), x)
+    assert found.dtype == jnp.bfloat16
+    assert stored == []
+    y = definition(x.astype(np.float32), k.astype(np.float32), 1, "SAME", 1, 1)
+    agree(found.astype(np.float32), y - np.asarray(mean), 0.02)
+
+
+MODELS = {
+    "resnet": {"name": "resnet_cifar", "depth": 8},
+    "recomputed": {"name": "convnet", "stages": [[16, 16, "pool"]], "norm": "batch",
+                   "remat": True},
+    "factored": {"name": "convnet", "stages": [[16, 16, "pool"]], "norm": "batch",
+                 "factorization": "depthwise"},
+    "no norm": {"name": "convnet", "stages": [[16, 16, "pool"]]},
+}  # fmt: skip
+
+
+@needs_onednn
+@pytest.mark.parametrize("model", MODELS)
+def test_an_evaluation_counts_what_it_counts_without(model):
+    short, long = (parts_of(steps, **MODELS[model]) for steps in (onednn.LONG - 1, onednn.LONG))
+    variables = short.state().variables()
+    noise = iter(jax.random.split(jax.random.key(0), 1000))
+    variables = jax.tree.map(
+        lambda a: a + 0.1 * jnp.abs(jax.random.normal(next(noise), a.shape)), variables
+    )
+    expected, found = (parts.evaluator("test")(variables) for parts in (short, long))
+    assert found["n"] == expected["n"] > 100
+    np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-5)
+    assert np.abs(found["confusion"] - expected["confusion"]).sum() <= 2  # ties
+    # Another evaluation is of its own variables.
+    other = jax.tree.map(lambda a: 1.1 * a, variables)
+    expected, found = (parts.evaluator("test")(other) for parts in (short, long))
+    np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-5)
