@@ -8,7 +8,7 @@ from jax.extend import core
 from test_lowering import CASES, agree, arrays, small_maps  # noqa: F401
 from test_onednn import definition, needs_onednn, parts_of
 
-from cnnjax import ops
+from cnnjax import layers, ops
 from cnnjax.ops import cpu_winograd, lowering
 from cnnjax.ops.cpu_rows import fenced
 from cnnjax.training import onednn
@@ -78,22 +78,24 @@ def folded(function, *args):
     return jax.jit(each)(stored, *args), stored
 
 
+@pytest.mark.parametrize("with_bias", [False, True], ids=["", "with its bias"])
 @pytest.mark.parametrize("case", CASES)
-def test_batch_norm_goes_into_the_kernel_before_it(case):
+def test_batch_norm_goes_into_the_kernel_before_it(case, with_bias):
     shape, kernel, stride, padding, dilation, groups = CASES[case]
     c = kernel[-1]
-    x, k, mean, scale, bias = arrays(shape, kernel, (c,), (c,), (c,))
+    x, k, own, mean, scale, bias = arrays(shape, kernel, (c,), (c,), (c,), (c,))
     var = jnp.linspace(0.5, 2, c)
 
     def network(variables, x):
-        k, *norm = variables
+        k, own, *norm = variables
         y = ops.conv(x, k, stride=stride, padding=padding, dilation=dilation, groups=groups)
-        return ops.batch_norm(y, *norm, eps=0.1)
+        return ops.batch_norm(lowering.biased(y, own) if with_bias else y, *norm, eps=0.1)
 
-    variables = (0.3 * k, mean, var, scale, bias)
+    variables = (0.3 * k, own, mean, var, scale, bias)
     found, stored = folded(network, variables, x)
     y = definition(x, 0.3 * k, stride, padding, dilation, groups)
-    mean, var, scale, bias = (np.asarray(v, np.float64) for v in variables[1:])
+    own, mean, var, scale, bias = (np.asarray(v, np.float64) for v in variables[1:])
+    y = y + own if with_bias else y
     agree(found, (y - mean) / np.sqrt(var + 0.1) * scale + bias)
     assert stored
 
@@ -105,22 +107,34 @@ def test_batch_norm_goes_into_the_kernel_before_it(case):
 ])  # fmt: skip
 def test_a_kernel_with_its_norm_and_what_remains_to_be_added_are_stored(kernel, stored):
     c = kernel[-1]
-    x, k, mean, bias = arrays((2, 8, 8, kernel[-2]), kernel, (c,), (c,))
+    x, k, own, mean, bias = arrays((2, 8, 8, kernel[-2]), kernel, (c,), (c,), (c,))
     scale, var = jnp.linspace(-1, 1, c), jnp.linspace(0.5, 2, c)
 
     def network(variables, x):
-        return ops.batch_norm(ops.conv(x, variables[0]), *variables[1:], eps=0.1)
+        k, own, *norm = variables
+        return ops.batch_norm(lowering.biased(ops.conv(x, k), own), *norm, eps=0.1)
 
-    _, found = folded(network, (k, mean, var, scale, bias), x)
+    _, found = folded(network, (k, own, mean, var, scale, bias), x)
     factor = np.asarray(scale) / np.sqrt(np.asarray(var, np.float64) + 0.1)
     by_shape = {v.shape: v for v in found}
     assert len(by_shape) == len(found) == 2
-    agree(by_shape[c,], np.asarray(bias) - np.asarray(mean) * factor)
+    agree(by_shape[c,], np.asarray(bias) + (np.asarray(own) - np.asarray(mean)) * factor)
     k = np.asarray(k) * factor
     if stored != kernel:
         g = cpu_winograd.G
         k = np.einsum("at,bu,tuio->abio", g, g, k).reshape(stored)
     agree(by_shape[stored], k)
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_layers_hand_their_norm_to_their_convolution(use_bias):
+    unit = layers.ConvUnit(24, 3, use_bias=use_bias, norm=layers.BatchNorm)
+    (x,) = arrays((2, 8, 8, 20))
+    variables = unit.init(jax.random.key(0), x, train=False)
+    variables = jax.tree.map(lambda a: a + 0.5, variables)
+    found, stored = folded(unit.apply, variables, x)
+    assert {v.shape for v in stored} == {(3, 3, 20, 24), (24,)}
+    agree(found, unit.apply(variables, x))
 
 
 def test_a_map_that_is_read_before_its_norm_is_there_as_it_was():

@@ -13,7 +13,7 @@ from cnnjax.errors import ShapeError
 from cnnjax.layers.named import INITIALIZERS, Activation, Initializer
 from cnnjax.layers.norm import Identity, NormFactory
 from cnnjax.layers.place import located
-from cnnjax.ops.lowering import elementwise
+from cnnjax.ops.lowering import biased
 
 
 class Conv(nn.Module):
@@ -49,7 +49,7 @@ class Conv(nn.Module):
                 y = ops.conv(x, kernel.astype(x.dtype), groups=self.groups, **options)
         if self.use_bias:
             bias = self.param("bias", self.bias_init, (self.features,)).astype(x.dtype)
-            y = elementwise(jnp.add, y, channels=(bias,))
+            y = biased(y, bias)
         return y
 
     def _connected(self, x: Array, shape: tuple[int, ...], options: dict[str, Any]) -> Array:
@@ -79,7 +79,7 @@ class Dense(nn.Module):
         y = jnp.dot(x, kernel.astype(x.dtype))
         if self.use_bias:
             bias = self.param("bias", self.bias_init, (self.features,)).astype(x.dtype)
-            y = elementwise(jnp.add, y, channels=(bias,))
+            y = biased(y, bias)
         return y
 
 

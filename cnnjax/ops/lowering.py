@@ -56,8 +56,9 @@ _by_onednn: ContextVar[bool] = ContextVar("convolutions by oneDNN", default=Fals
 class _Convolution(NamedTuple):
     """The convolution traced last in an evaluation, and what it would be of another kernel."""
 
-    output: Array
+    output: Array  # of(kernel) + bias
     kernel: Array
+    bias: Array | float
     of: Callable[[Array], Array]
 
 
@@ -127,7 +128,7 @@ def convolution(
 
     y = fenced(of(kernel))
     if _evaluates.get():
-        _last.set(_Convolution(y, kernel, of))
+        _last.set(_Convolution(y, kernel, 0.0, of))
     return y
 
 
@@ -183,6 +184,15 @@ def elementwise(
     return function(*map(cpu_rows.rows, maps), *beside).reshape(x.shape)
 
 
+def biased(y: Float[Array, "*batch c"], bias: Float[Array, " c"]) -> Float[Array, "*batch c"]:
+    """y + bias."""
+    total = elementwise(jnp.add, y, channels=(bias,))
+    last = _last.get()
+    if last is not None and y is last.output:
+        _last.set(last._replace(output=total, bias=bias))
+    return total
+
+
 def standardise(
     x: Float[Array, "*batch c"],
     mean: Float[Array, " c"],
@@ -197,7 +207,7 @@ def standardise(
     if last is not None and x is last.output and x.dtype == factor.dtype:
         # Fenced, both are computed once for all batches (cnnjax/training/hoist.py).
         y = last.of(fenced(last.kernel * across(factor, last.kernel)))
-        return elementwise(jnp.add, y, channels=(fenced(bias - mean * factor),))
+        return elementwise(jnp.add, y, channels=(fenced(bias + (last.bias - mean) * factor),))
     return elementwise(normalised, x, channels=(mean, factor, bias))
 
 
