@@ -1,5 +1,7 @@
 """What an evaluation computes once: against definitions, and never in place of anything else."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,7 @@ from cnnjax.ops import cpu_winograd, lowering
 from cnnjax.ops.cpu_rows import fenced
 from cnnjax.training import onednn
 from cnnjax.training.hoist import hoisted
+from cnnjax.training.mesh import data_mesh
 
 
 def products(function, *args):
@@ -70,12 +73,36 @@ def test_loops_and_recomputed_parts_stay_whole():
     agree(jax.jit(each)(once(a), a, x), jax.jit(network)(a, x))
 
 
+def test_what_a_module_does_beside_its_result_is_done_for_each_batch():
+    a, x = arrays((5, 5), (3, 5))
+    seen = []
+
+    def network(a, x):
+        b = fenced(a @ a)
+        y = x @ b
+        jax.debug.callback(lambda *found: seen.append(found), jnp.max(y), jnp.max(b))
+        return y
+
+    once, each = hoisted(network, a, x)
+    values, run = once(a), jax.jit(each)
+    assert seen == []
+    for batch in (x, 2 * x):
+        jax.block_until_ready(run(values, a, batch))
+    jax.effects_barrier()
+    wide = np.asarray(a, np.float64) @ np.asarray(a)
+    agree(seen, [((k * x @ wide).max(), wide.max()) for k in (1, 2)])
+
+
 def folded(function, *args):
-    """`function` of variables and a batch, traced for an evaluation; and what it stores."""
-    with lowering.for_evaluation():
-        once, each = hoisted(function, *args)
+    """`function` of variables and a batch in an evaluation, what it stores, and it with others."""
+
+    def evaluation(*args):
+        with lowering.for_evaluation():
+            return function(*args)
+
+    once, each = hoisted(evaluation, *args)
     stored = once(args[0])
-    return jax.jit(each)(stored, *args), stored
+    return jax.jit(each)(stored, *args), stored, lambda values: jax.jit(each)(values, *args)
 
 
 @pytest.mark.parametrize("with_bias", [False, True], ids=["", "with its bias"])
@@ -92,12 +119,14 @@ def test_batch_norm_goes_into_the_kernel_before_it(case, with_bias):
         return ops.batch_norm(lowering.biased(y, own) if with_bias else y, *norm, eps=0.1)
 
     variables = (0.3 * k, own, mean, var, scale, bias)
-    found, stored = folded(network, variables, x)
+    found, stored, given = folded(network, variables, x)
     y = definition(x, 0.3 * k, stride, padding, dilation, groups)
     own, mean, var, scale, bias = (np.asarray(v, np.float64) for v in variables[1:])
     y = y + own if with_bias else y
     agree(found, (y - mean) / np.sqrt(var + 0.1) * scale + bias)
-    assert stored
+    # Linear in what is stored, as a convolution is in its kernel and what is added, and as one of
+    # the kernel alone, with a norm after it, is not.
+    agree(given([2 * v for v in stored]), 2 * np.asarray(found, np.float64))
 
 
 @pytest.mark.parametrize(("kernel", "stored"), [
@@ -114,7 +143,7 @@ def test_a_kernel_with_its_norm_and_what_remains_to_be_added_are_stored(kernel, 
         k, own, *norm = variables
         return ops.batch_norm(lowering.biased(ops.conv(x, k), own), *norm, eps=0.1)
 
-    _, found = folded(network, (k, own, mean, var, scale, bias), x)
+    _, found, _ = folded(network, (k, own, mean, var, scale, bias), x)
     factor = np.asarray(scale) / np.sqrt(np.asarray(var, np.float64) + 0.1)
     by_shape = {v.shape: v for v in found}
     assert len(by_shape) == len(found) == 2
@@ -132,7 +161,7 @@ def test_layers_hand_their_norm_to_their_convolution(use_bias):
     (x,) = arrays((2, 8, 8, 20))
     variables = unit.init(jax.random.key(0), x, train=False)
     variables = jax.tree.map(lambda a: a + 0.5, variables)
-    found, stored = folded(unit.apply, variables, x)
+    found, stored, _ = folded(unit.apply, variables, x)
     assert {v.shape for v in stored} == {(3, 3, 20, 24), (24,)}
     agree(found, unit.apply(variables, x))
 
@@ -146,10 +175,40 @@ def test_a_map_that_is_read_before_its_norm_is_there_as_it_was():
         y = ops.conv(x, k)
         return ops.batch_norm(y, mean, var), y, ops.batch_norm(y + 1, mean, var)
 
-    found, _ = folded(network, (k, mean, var), x)
+    found, *_ = folded(network, (k, mean, var), x)
     y = definition(x, k, 1, "SAME", 1, 1)
     norm = lambda y: (y - np.asarray(mean)) / np.sqrt(3 + 1e-5)  # noqa: E731
     agree(found, (norm(y), y, norm(y + 1)))
+
+
+def test_a_norm_of_other_types_gives_the_type_of_the_map():
+    """Two biases, one after the other, in double precision before a norm without a factor."""
+    with jax.enable_x64(True):
+        x, k = arrays((2, 6, 6, 20), (1, 1, 20, 20))
+        first, second, mean = arrays((20,), (20,), (20,), dtype=np.float64)
+
+        def network(variables, x):
+            k, first, second, mean = variables
+            y = lowering.biased(lowering.biased(ops.conv(x, k), first.astype(x.dtype)),
+                                second.astype(x.dtype))  # fmt: skip
+            return ops.batch_norm(y, mean, jnp.ones(20, jnp.float32), eps=0)
+
+        found, *_ = folded(network, (k, first, second, mean), x)
+        assert found.dtype == np.float32
+        expected = definition(x, k, 1, "SAME", 1, 1) + np.asarray(first + second - mean)
+        agree(found, expected)
+
+
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_no_array_of_a_trace_outlives_it(recomputed):
+    x, k, mean = arrays((2, 6, 6, 20), (1, 1, 20, 20), (20,))
+
+    def block(k, mean, x):
+        return ops.batch_norm(ops.conv(x, k), mean, jnp.ones(20))
+
+    part = jax.checkpoint(block) if recomputed else block
+    with jax.checking_leaks():
+        folded(lambda v, x: part(*v, x), (k, mean), x)
 
 
 def test_half_types_are_normalised_after_the_convolution():
@@ -159,7 +218,7 @@ def test_half_types_are_normalised_after_the_convolution():
     def network(variables, x):
         return ops.batch_norm(ops.conv(x, variables[0]), variables[1], jnp.ones(20))
 
-    found, stored = folded(network, (k, mean), x)
+    found, stored, _ = folded(network, (k, mean), x)
     assert found.dtype == jnp.bfloat16
     assert stored == []
     y = definition(x.astype(np.float32), k.astype(np.float32), 1, "SAME", 1, 1)
@@ -178,18 +237,25 @@ MODELS = {
 
 @needs_onednn
 @pytest.mark.parametrize("model", MODELS)
-def test_an_evaluation_counts_what_it_counts_without(model):
+def test_an_evaluation_counts_what_it_counts_without(model, monkeypatch):
+    """Beside a short training, which stores nothing; on several devices nothing is stored."""
+    split = []
+    monkeypatch.setattr(onednn, "hoisted", lambda *args: split.append(args) or hoisted(*args))
     short, long = (parts_of(steps, **MODELS[model]) for steps in (onednn.LONG - 1, onednn.LONG))
     variables = short.state().variables()
     noise = iter(jax.random.split(jax.random.key(0), 1000))
     variables = jax.tree.map(
         lambda a: a + 0.1 * jnp.abs(jax.random.normal(next(noise), a.shape)), variables
     )
-    expected, found = (parts.evaluator("test")(variables) for parts in (short, long))
-    assert found["n"] == expected["n"] > 100
-    np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-5)
-    assert np.abs(found["confusion"] - expected["confusion"]).sum() <= 2  # ties
+    evaluators = [parts.evaluator("test") for parts in (short, long)]
     # Another evaluation is of its own variables.
-    other = jax.tree.map(lambda a: 1.1 * a, variables)
-    expected, found = (parts.evaluator("test")(other) for parts in (short, long))
-    np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-5)
+    for given in (variables, jax.tree.map(lambda a: 1.1 * a, variables)):
+        expected, found = (evaluate(given) for evaluate in evaluators)
+        assert found["n"] == expected["n"] > 100
+        np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-5)
+        assert np.abs(found["confusion"] - expected["confusion"]).sum() <= 2  # ties
+        assert len(split) == 1
+    everywhere = dataclasses.replace(long, mesh=data_mesh())
+    found = everywhere.evaluator("test")(variables)
+    assert len(split) == 1
+    assert found["n"] == expected["n"]

@@ -189,7 +189,7 @@ def biased(y: Float[Array, "*batch c"], bias: Float[Array, " c"]) -> Float[Array
     total = elementwise(jnp.add, y, channels=(bias,))
     last = _last.get()
     if last is not None and y is last.output:
-        _last.set(last._replace(output=total, bias=bias))
+        _last.set(last._replace(output=total, bias=last.bias + bias))
     return total
 
 
@@ -206,8 +206,10 @@ def standardise(
     last = _last.get()
     if last is not None and x is last.output and x.dtype == factor.dtype:
         # Fenced, both are computed once for all batches (cnnjax/training/hoist.py).
-        y = last.of(fenced(last.kernel * across(factor, last.kernel)))
-        return elementwise(jnp.add, y, channels=(fenced(bias + (last.bias - mean) * factor),))
+        kernel = fenced(last.kernel * across(factor, last.kernel))
+        offset = fenced((bias + (last.bias - mean) * factor).astype(x.dtype))
+        _last.set(None)
+        return elementwise(jnp.add, last.of(kernel), channels=(offset,))
     return elementwise(normalised, x, channels=(mean, factor, bias))
 
 

@@ -88,14 +88,18 @@ def compiled_for_many(
     """`function` of variables and a batch, as a function of the one that gives one of the other.
 
     Where oneDNN runs the convolutions, what depends on variables alone is computed by the first.
-    Norms are in the kernels then, and no gradient is to be had. `function` has not been traced
-    before.
+    Norms are in the kernels then, and no gradient is to be had. `shardings` are for `jax.jit`, and
+    `function` has not been traced before.
     """
     if not onednn or not _on_one_device((variables, *batch)):
         program = compiled(jax.jit(function, **shardings), variables, *batch, onednn=onednn)
         return lambda variables: partial(program, variables)
-    with lowering.for_evaluation():
-        once, each = hoisted(function, variables, *batch)
+
+    def evaluation(variables: Any, *batch: Any) -> Any:
+        with lowering.for_evaluation():
+            return function(variables, *batch)
+
+    once, each = hoisted(evaluation, variables, *batch)
     first = jax.jit(once).lower(variables).compile()
     then = compiled(jax.jit(each), first.out_info, variables, *batch, onednn=True)
     return lambda variables: partial(then, first(variables), variables)
