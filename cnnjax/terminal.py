@@ -157,7 +157,7 @@ def speed(content: dict[str, Any]) -> None:
         "training": f"{c['images_per_s']:,.1f} images/s, median {c['median_images_per_s']:,.1f}",
         "evaluation": f"{c['eval_images_per_s']:,.1f} images/s, "
                       f"median {c['median_eval_images_per_s']:,.1f}; "
-                      f"{1000 * c['eval_begin_s']:,.1f} ms before the first",
+                      f"{1000 * c['eval_begin_s']:,.1f} ms before its first batch",
         "arithmetic": f"{c['flops_per_s'] / 1e9:,.1f} GFLOP/s, {c['fraction_of_peak']:.2f} of a "
                       f"matrix product's {c['matmul_flops_per_s'] / 1e9:,.1f}",
     }  # fmt: skip
