@@ -257,6 +257,7 @@ def test_an_evaluation_counts_what_it_counts_without(model, monkeypatch):
         assert np.abs(found["confusion"] - expected["confusion"]).sum() <= 2  # ties
         assert len(split) == 1
     everywhere = dataclasses.replace(long, mesh=data_mesh())
-    found = everywhere.evaluator("test")(variables)
+    found = everywhere.evaluator("test")(given)
     assert len(split) == 1
     assert found["n"] == expected["n"]
+    np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-5)
