@@ -150,7 +150,7 @@ def test_a_kernel_with_its_norm_and_what_remains_to_be_added_are_stored(kernel, 
     agree(by_shape[c,], np.asarray(bias) + (np.asarray(own) - np.asarray(mean)) * factor)
     k = np.asarray(k) * factor
     if stored != kernel:
-        g = cpu_winograd.G
+        g = cpu_winograd.TRANSFORMS[3].G
         k = np.einsum("at,bu,tuio->abio", g, g, k).reshape(stored)
     agree(by_shape[stored], k)
 

@@ -124,8 +124,8 @@ def test_a_weight_gradient_takes_the_images_that_stay_in_the_cache(
 @pytest.mark.parametrize(
     ("shape", "outputs", "formulation"),
     [
-        ((1, 20, 20, 64), 32, "winograd"),
-        ((1, 20, 19, 64), 32, "with_summed_products"),  # fewer than 400 places
+        ((1, 16, 16, 64), 32, "winograd"),
+        ((1, 16, 15, 64), 32, "with_summed_products"),  # fewer than 256 places
         ((99, 9, 3, 64), 64, "with_summed_products"),  # no room for a tile
         ((1, 20, 20, 64), 31, "with_summed_products"),
         ((1, 20, 20, 32), 32, "winograd"),
@@ -138,58 +138,93 @@ def test_tiles_are_for_deep_and_large_maps(shape, outputs, formulation, monkeypa
     assert lowering._choose(jnp.zeros(shape), kernel, *PLAIN).__name__ == formulation
 
 
+@pytest.mark.parametrize(
+    ("window", "options", "formulation"),
+    [
+        ((5, 5), {}, "winograd"),
+        ((1, 7), {}, "winograd"),
+        ((7, 3), {}, "winograd"),
+        ((5, 7), {}, "with_summed_products"),  # 80 products: too many digits lost
+        ((1, 1), {}, "with_summed_products"),  # no sum to save anything in
+        ((3, 4), {}, "with_summed_products"),
+        ((5, 5), {"strides": (1, 2)}, "with_summed_products"),
+        ((5, 5), {"dilations": (2, 1)}, "with_summed_products"),
+        ((3,), {}, "winograd"),
+        ((1, 5, 5), {}, "winograd"),
+        ((3, 3, 3), {}, "with_summed_products"),
+    ],
+)
+def test_tiles_are_for_odd_windows_that_keep_digits(window, options, formulation):
+    rank = len(window)
+    ones, sides = (1,) * rank, ((1, 1),) * rank
+    x = jnp.zeros((2, *(12,) * rank, 32))
+    options = {"strides": ones, "dilations": ones, **options}
+    found = lowering._choose(x, (*window, 32, 32), sides=sides, groups=1, **options)
+    assert found.__name__ == formulation
+
+
 def test_half_types_keep_their_digits():
     assert chosen("winograd", jnp.bfloat16).__name__ == "with_summed_products"
 
 
-@pytest.mark.parametrize(
-    ("space", "sides"),
-    [((4, 9), ((1, 1), (0, 0))), ((7, 5), ((0, 3), (4, 1))), ((6, 8), ((2, 2), (3, 0)))],
-)
-def test_tiles_cover_maps_of_any_size_and_padding(space, sides):
-    """Against the definition, in double precision: the sum over taps of what each sees."""
-    x, k = arrays((2, *space, 64), (3, 3, 64, 65))
-    padded = np.pad(np.asarray(x, np.float64), ((0, 0), *sides, (0, 0)))
-    height, width = (n - 2 for n in padded.shape[1:3])
-    expected = sum(
-        padded[:, i : i + height, j : j + width] @ np.asarray(k, np.float64)[i, j]
-        for i, j in np.ndindex(3, 3)
-    )
-    found = jax.jit(convolve(1, sides, 1, 1))(x, k)
-    agree(found, expected, 4e-6)
-    (g,) = arrays(found.shape, seed=2)
-    gradient, to_kernel = jax.vjp(convolve(1, sides, 1, 1), x, k)[1](g)
-    expected = [
-        np.tensordot(padded[:, i : i + height, j : j + width], g, ((0, 1, 2),) * 2)
-        for i, j in np.ndindex(3, 3)
-    ]
-    agree(to_kernel.reshape(9, 64, 65), np.stack(expected), 4e-6)
-    # The input gradient is the adjoint: <y, g> = <x, gradient(g)>.
-    scale = float(jnp.linalg.norm(found) * jnp.linalg.norm(g))
-    assert abs(float(jnp.vdot(found, g) - jnp.vdot(x, gradient))) < 1e-5 * scale
-
-
-@pytest.mark.parametrize(
-    ("channels", "bounds"), [(64, (3e-6, 3e-6, 2e-6)), (512, (8e-6, 3e-6, 3e-6))]
-)
-def test_tiles_are_as_exact_as_their_points_allow(channels, bounds):
-    """Output and gradients; at the points of Lavin and Gray each is wrong by more."""
-    shape, kernel = (2, 14, 14, channels), (3, 3, channels, 64)
-    assert lowering._choose(jnp.zeros(shape), kernel, *PLAIN).__name__ == "winograd"
-    x, k, g = arrays(shape, kernel, (2, 14, 14, 64))
-    y, pull_back = jax.vjp(convolve(1, "SAME", 1, 1), x, k)
-    found = (y, *pull_back(g))
+def of_definition(x, k, g, sides):
+    """A convolution and its two gradients, as sums over taps of what each sees; float64."""
     x, k, g = (np.asarray(a, np.float64) for a in (x, k, g))
-    around = ((0, 0), (1, 1), (1, 1), (0, 0))
-    seen, turned = np.pad(x, around), np.pad(g, around)
-    taps = list(np.ndindex(3, 3))
-    exact = (
-        sum(seen[:, i : i + 14, j : j + 14] @ k[i, j] for i, j in taps),
-        sum(turned[:, 2 - i : 16 - i, 2 - j : 16 - j] @ k[i, j].T for i, j in taps),
-        np.stack([np.tensordot(seen[:, i : i + 14, j : j + 14], g, ((0, 1, 2),) * 2)
-                  for i, j in taps]).reshape(kernel),
-    )  # fmt: skip
-    for a, b, bound in zip(found, exact, bounds, strict=True):
+    padded = np.pad(x, ((0, 0), *sides, (0, 0)))
+    y, to_x, to_k = np.zeros_like(g), np.zeros_like(padded), np.zeros_like(k)
+    for tap in np.ndindex(k.shape[:-2]):
+        seen = (slice(None), *(slice(t, t + n) for t, n in zip(tap, g.shape[1:-1], strict=True)))
+        y += padded[seen] @ k[tap]
+        to_x[seen] += g @ k[tap].T
+        to_k[tap] = np.tensordot(padded[seen], g, (range(g.ndim - 1),) * 2)
+    inside = (slice(low, low + n) for n, (low, _) in zip(x.shape[1:-1], sides, strict=True))
+    return y, to_x[:, *inside], to_k
+
+
+def by_tiles(x, k, sides):
+    """The shape of a convolution's output, and the convolution and its gradients by Winograd."""
+    ones = (1,) * len(sides)
+    assert lowering._choose(x, k.shape, ones, sides, ones, 1).__name__ == "winograd"
+    function = convolve(1, sides, 1, 1)
+    shape = jax.eval_shape(function, x, k).shape
+
+    @jax.jit
+    def run(x, k, g):
+        y, pull_back = jax.vjp(function, x, k)
+        return y, *pull_back(g)
+
+    return shape, run
+
+
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(st.data())
+def test_tiles_cover_maps_of_any_size_and_padding(data):
+    windows = [(3,), (7,), (3, 3), (5, 5), (1, 7), (5, 1), (7, 3), (1, 5, 3), (3, 1, 1)]
+    window = data.draw(st.sampled_from(windows), "window")
+    sides = [(data.draw(st.integers(0, k)), data.draw(st.integers(0, k))) for k in window]
+    low = [4 * (k > 1) + k - 1 - sum(side) for k, side in zip(window, sides, strict=True)]
+    space = [max(1, n) + data.draw(st.integers(0, 6)) for n in low]
+    x, k = arrays((2, *space, 32), (*window, 32, 33))
+    shape, run = by_tiles(x, k, tuple(sides))
+    (g,) = arrays(shape, seed=1)
+    agree(run(x, k, g), of_definition(x, k, g, sides), 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("window", "channels", "bounds"),
+    [
+        ((3, 3), 64, (3e-6, 3e-6, 2e-6)),
+        ((3, 3), 512, (8e-6, 3e-6, 3e-6)),
+        ((5, 5), 64, (8e-6, 9e-6, 8e-6)),
+        ((1, 7), 64, (6e-6, 5e-6, 8e-6)),
+    ],
+)
+def test_tiles_are_as_exact_as_their_points_allow(window, channels, bounds):
+    """Output and gradients; at whole numbers, the usual points, each is wrong by more."""
+    x, k, g = arrays((2, 14, 14, channels), (*window, channels, 64), (2, 14, 14, 64))
+    sides = tuple((n // 2, n // 2) for n in window)
+    _, run = by_tiles(x, k, sides)
+    for a, b, bound in zip(run(x, k, g), of_definition(x, k, g, sides), bounds, strict=True):
         assert np.max(np.abs(np.asarray(a, np.float64) - b)) < bound * np.max(np.abs(b))
 
 

@@ -1,16 +1,20 @@
-"""Convolution with windows of 3x3 at stride 1 in fewer products, after Winograd.
+"""Convolution at stride 1 with windows of 3, 5 or 7 taps in fewer products, after Winograd.
 
 Lavin and Gray 2016 (arXiv:1509.09308), section 4.1: F(4x4, 3x3) takes 4x4 outputs from 6x6 inputs
-by 36 multiplications where the definition takes 144. How exact it is depends on the points at
-which it evaluates polynomials (Barabasz et al. 2020, arXiv:1803.10986). With Lavin and Gray's, 1,
--1, 2 and -2 beside 0 and infinity, float32 results are wrong by 3e-6 to 2e-5 of the largest; with
-these by 1e-6 to 5e-6, where XLA's own are by 5e-7.
+by 36 multiplications where the definition takes 144. F(4x4, 5x5) takes 64 instead of 400, and
+F(4, 7) along one axis 10 instead of 28.
+
+How exact it is depends on the points at which it evaluates polynomials (Barabasz et al. 2020,
+arXiv:1803.10986). With Lavin and Gray's for 3x3, 1, -1, 2 and -2 beside 0 and infinity, float32
+results are wrong by 3e-6 to 2e-5 of the largest; with these by 1e-6 to 5e-6, those of seven taps by
+3e-6 to 8e-6 and of 5x5 by 5e-6 to 2e-5 (with 512 channels), where XLA's own are by 5e-7.
 """
 
 import math
 from collections.abc import Sequence
 from functools import reduce
 from operator import add
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,12 +26,50 @@ from cnnjax.ops.window import Pairs
 
 type Matrix = np.ndarray
 
-OUTPUTS, INPUTS, TAPS = 4, 6, 3
-POINTS = (0, 2 / 3, -2 / 3, 3 / 2, -3 / 2)
-# With fewer channels, what products save goes into the sums around them: with 16 -> 192 all three
-# ways take 1.8 of the time.
+OUTPUTS = 4  # of a tile, along each axis
+MOST = 64  # multiplications for a tile: beyond, too many digits are lost
+# Beside infinity, by the taps of an axis.
+POINTS = {
+    3: (0.0, 2 / 3, -2 / 3, 3 / 2, -3 / 2),
+    5: (0.0, 1 / 2, -1 / 2, 1.0, -1.0, 2.0, -2.0),
+    7: (0.0, 1 / 2, -1 / 2, 4 / 5, -4 / 5, 4 / 3, -4 / 3, 2.0, -2.0),
+}
+# With fewer channels, what products save goes into the sums around them: of 3x3 with 16 -> 192 all
+# three ways take 1.8 of the time.
 NARROWEST = 32
-PLACES = 400  # of all images; with fewer it goes into transforming the kernel
+PLACES = 256  # of all images; with fewer it goes into transforming the kernel
+
+
+class Transforms(NamedTuple):
+    """A, G and B of Toom and Cook, the paper's A, G and B^T: a row for each point and infinity."""
+
+    A: Matrix
+    G: Matrix
+    B: Matrix
+
+
+def _transforms(taps: int, points: Sequence[float]) -> Transforms:
+    """F(4, taps) along an axis.
+
+    In A the powers of a point; in G the same over the product of its distances from the others; in
+    B the coefficients of the polynomial that is zero at all the others.
+    """
+    others = [[q for q in points if q != p] for p in points]
+    apart = [np.prod(np.subtract(p, rest)) for p, rest in zip(points, others, strict=True)]
+    vanishing = [*(np.poly(rest)[::-1] for rest in others), np.poly(points)[::-1]]
+    return Transforms(
+        _powers(points, OUTPUTS),
+        _powers(points, taps) / np.array([*apart, 1])[:, None],
+        np.array([np.pad(row, (0, len(points) + 1 - len(row))) for row in vanishing]),
+    )
+
+
+def _powers(points: Sequence[float], count: int) -> Matrix:
+    """Of each point from 0 on, and of infinity the highest alone."""
+    return np.vstack([np.vander(points, count, increasing=True), np.eye(count)[-1]])
+
+
+TRANSFORMS = {taps: _transforms(taps, points) for taps, points in POINTS.items()}
 
 
 def pays(x: Array, kernel: Ints, sides: Pairs) -> bool:
@@ -35,101 +77,110 @@ def pays(x: Array, kernel: Ints, sides: Pairs) -> bool:
 
     Half types have no digits to spare for the sums, and the smallest maps no room for a tile.
     """
-    outputs = [n + sum(side) - TAPS + 1 for n, side in zip(x.shape[1:-1], sides, strict=True)]
+    window = kernel[:-2]
+    if not set(window) <= {1, *POINTS} or not 1 < _multiplications(window) <= MOST:
+        return False
+    outputs = _outputs(x, window, sides)
     return (
         min(kernel[-2:]) >= NARROWEST
-        and min(outputs) >= OUTPUTS
+        and min(n for n, taps in zip(outputs, window, strict=True) if taps > 1) >= OUTPUTS
         and x.shape[0] * math.prod(outputs) >= PLACES
         and x.dtype.name in ("float32", "float64")
     )
 
 
-def _matrices() -> tuple[Matrix, Matrix, Matrix]:
-    """A, G and B of Toom and Cook, the paper's A, G and B^T: a row for each point and infinity.
-
-    In A the powers of a point; in G the same over the product of its distances from the others; in
-    B the coefficients of the polynomial that is zero at all the others.
-    """
-    others = [[q for q in POINTS if q != p] for p in POINTS]
-    apart = [[np.prod(np.subtract(p, rest))] for p, rest in zip(POINTS, others, strict=True)]
-    powers = np.vander(POINTS, OUTPUTS, increasing=True)
-    highest = np.eye(OUTPUTS)[-1]
-    vanishing = [*(np.poly(rest)[::-1] for rest in others), np.poly(POINTS)[::-1]]
-    return (
-        np.vstack([powers, highest]),
-        np.vstack([powers[:, :TAPS] / apart, highest[-TAPS:]]),
-        np.array([np.pad(row, (0, INPUTS - len(row))) for row in vanishing]),
-    )
+def _multiplications(window: Ints) -> int:
+    return math.prod(len(t.B) for t in _along(window).values())
 
 
-A, G, B = _matrices()
+def _along(window: Ints) -> dict[int, Transforms]:
+    """Of the axes of space along which the window has more than one tap."""
+    return {i: TRANSFORMS[taps] for i, taps in enumerate(window) if taps > 1}
+
+
+def _outputs(x: Array, window: Ints, sides: Pairs) -> list[int]:
+    space = x.shape[1:-1]
+    return [n + sum(side) - t + 1 for n, side, t in zip(space, sides, window, strict=True)]
+
+
+def _tiles(outputs: Sequence[int], window: Ints) -> list[int]:
+    """Along each axis; where the window has one tap, a tile is a place."""
+    return [-(-n // OUTPUTS) if t > 1 else n for n, t in zip(outputs, window, strict=True)]
 
 
 def _input_gradient(
     g: Array, kernel: Array, shape: Ints, strides: Ints, sides: Pairs, dilations: Ints
 ) -> Array:
     """The turned kernel over the gradient, which is a convolution of this kind too."""
-    opposite = tuple((TAPS - 1 - low, TAPS - 1 - high) for low, high in sides)
-    return _convolution(g, kernel[::-1, ::-1], opposite, channels=1)
+    window = kernel.shape[:-2]
+    opposite = tuple(
+        (taps - 1 - low, taps - 1 - high) for (low, high), taps in zip(sides, window, strict=True)
+    )
+    return _convolution(g, jnp.flip(kernel, range(len(window))), opposite, channels=1)
 
 
 def _weight_gradient(
     x: Array, g: Array, kernel: Ints, strides: Ints, sides: Pairs, dilations: Ints
 ) -> Array:
     """The transpose of `_convolution` in its kernel: G^T [(B x B^T) (A g A^T)] G."""
-    tiles = _tiles(g.shape[1:-1])
-    whole = [(0, t * OUTPUTS - n, 0) for t, n in zip(tiles, g.shape[1:-1], strict=True)]
-    g = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), *whole, (0, 0, 0)])
-    seen, moved = _inputs_of(x, sides, tiles), _of_tiles(A, g, tiles)
+    window = kernel[:-2]
+    axes = _along(window)
+    tiles = _tiles(g.shape[1:-1], window)
+    seen = _of_tiles({i: t.B for i, t in axes.items()}, x, [low for low, _ in sides], tiles)
+    moved = _of_tiles({i: t.A for i, t in axes.items()}, g, [0] * len(tiles), tiles)
     found = fenced(lax.dot_general(seen, moved, (((1,), (1,)), ((0,), (0,)))))
-    return _of_squares(G.T, found.reshape(INPUTS, INPUTS, *found.shape[1:]))
+    found = found.reshape(*(len(t.B) for t in axes.values()), *kernel[-2:])
+    return _of_taps([t.G.T for t in axes.values()], found).reshape(kernel)
 
 
 def _convolution(x: Array, kernel: Array, sides: Pairs, channels: int = 0) -> Array:
-    """A matrix product for each of the 6x6 places of a tile; y = A^T [(B x B^T) (G k G^T)] A.
+    """A matrix product for each place of a transformed tile; y = A^T [(B x B^T) (G k G^T)] A.
 
     `channels` is the one of the kernel's two axes of channels that meets those of `x`.
     """
-    size = [n + sum(side) - TAPS + 1 for n, side in zip(x.shape[1:-1], sides, strict=True)]
-    tiles = _tiles(size)
-    taps = _of_squares(G, kernel).reshape(-1, *kernel.shape[2:])
-    axes = (((2,), (1 + channels,)), ((0,), (0,)))
-    found = lax.dot_general(_inputs_of(x, sides, tiles), taps, axes)
-    found = fenced(found).reshape(INPUTS, INPUTS, x.shape[0], *tiles, -1)
-    rows = _combined(A.T, found)
-    columns = [rows[:, j].transpose(1, 2, 0, 3, 4) for j in range(INPUTS)]
-    y = _combined(A.T, columns, axis=4)  # (n, tiles, 4, tiles, 4, c)
-    y = y.reshape(x.shape[0], *(t * OUTPUTS for t in tiles), -1)
-    return y[:, : size[0], : size[1]]
+    window = kernel.shape[:-2]
+    axes = _along(window)
+    size = _outputs(x, window, sides)
+    tiles = _tiles(size, window)
+    seen = _of_tiles({i: t.B for i, t in axes.items()}, x, [low for low, _ in sides], tiles)
+    taps = kernel.reshape(*(t for t in window if t > 1), *kernel.shape[-2:])
+    taps = _of_taps([t.G for t in axes.values()], taps).reshape(len(seen), *kernel.shape[-2:])
+    found = fenced(lax.dot_general(seen, taps, (((2,), (1 + channels,)), ((0,), (0,)))))
+    y = found.reshape(*(len(t.B) for t in axes.values()), x.shape[0], *tiles, -1)
+    for i, t in axes.items():
+        y = _combined(t.A.T, y, axis=len(axes) + 1 + i)  # right behind the axis of its tiles
+    whole = [n * OUTPUTS if i in axes else n for i, n in enumerate(tiles)]
+    return y.reshape(x.shape[0], *whole, -1)[:, *map(slice, size)]
 
 
-def _tiles(outputs: Sequence[int]) -> list[int]:
-    return [-(-n // OUTPUTS) for n in outputs]
+def _of_tiles(
+    matrices: dict[int, Matrix], x: Array, lows: Sequence[int], tiles: Sequence[int]
+) -> Array:
+    """A transform of tiles as large as a matrix is wide, OUTPUTS apart: (places, n x tiles, c).
+
+    The first begins `lows` before the map, and whatever a tile has beyond the map is zero.
+    """
+    reaches = list(tiles)
+    for i, matrix in matrices.items():
+        reaches[i] = (tiles[i] - 1) * OUTPUTS + matrix.shape[1]
+    space = zip(lows, reaches, x.shape[1:-1], strict=True)
+    edges = [(0, 0, 0), *((low, reach - n - low, 0) for low, reach, n in space), (0, 0, 0)]
+    x = lax.pad(x, jnp.zeros((), x.dtype), edges)
+    for count, (i, matrix) in enumerate(reversed(matrices.items())):
+        axis = 1 + i + count  # across, then down, where an axis more stands before the others
+        reach = (tiles[i] - 1) * OUTPUTS + 1
+        x = _combined(
+            matrix,
+            [lax.slice_in_dim(x, j, j + reach, OUTPUTS, axis) for j in range(matrix.shape[1])],
+        )
+    return x.reshape(math.prod(x.shape[: len(matrices)]), -1, x.shape[-1])
 
 
-def _inputs_of(x: Array, sides: Pairs, tiles: Sequence[int]) -> Array:
-    """B x B^T."""
-    edges = [
-        (low, t * OUTPUTS + INPUTS - OUTPUTS - n - low, 0)
-        for t, n, (low, _) in zip(tiles, x.shape[1:-1], sides, strict=True)
-    ]
-    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
-    return _of_tiles(B, x, tiles)
-
-
-def _of_tiles(matrix: Matrix, x: Array, tiles: Sequence[int]) -> Array:
-    """A transform of tiles as large as the matrix is wide, OUTPUTS apart: (6x6, n x tiles, c)."""
-    for count in reversed(tiles):  # across, then down, where an axis more stands before the others
-        reach = (count - 1) * OUTPUTS + 1
-        places = [lax.slice_in_dim(x, i, i + reach, OUTPUTS, 2) for i in range(matrix.shape[1])]
-        x = _combined(matrix, places)
-    return x.reshape(INPUTS**2, -1, x.shape[-1])
-
-
-def _of_squares(matrix: Matrix, places: Array) -> Array:
-    """A transform of the first two axes."""
-    rows = _combined(matrix, places)
-    return _combined(matrix, rows.swapaxes(0, 1), axis=1)
+def _of_taps(matrices: Sequence[Matrix], places: Array) -> Array:
+    """A transform of as many first axes."""
+    for matrix in matrices:  # each takes the first, and puts its own behind the others
+        places = _combined(matrix, places, axis=len(matrices) - 1)
+    return places
 
 
 def _combined(matrix: Matrix, places: Sequence[Array] | Array, axis: int = 0) -> Array:
@@ -149,5 +200,5 @@ def _combined(matrix: Matrix, places: Sequence[Array] | Array, axis: int = 0) ->
 def winograd(
     x: Array, kernel: Array, strides: Ints, sides: Pairs, dilations: Ints, groups: int
 ) -> Array:
-    """F(4x4, 3x3)."""
+    """F(4, taps) along each axis."""
     return _convolution(x, kernel, sides)

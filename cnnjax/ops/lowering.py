@@ -11,7 +11,7 @@ tests/benchmarks/lowerings.py prints it on two cores with AVX-512 and memory in 
 | any convolution | fences around it, so that what made its input is not computed again | |
 | 1x1 | a matrix product; the weight gradient as several | 0.4 to 0.7 |
 | window as large as the map | a linear layer | 0.2 |
-| 3x3 at stride 1, 32 channels or more | Winograd's F(4x4, 3x3), all three ways | 0.4 to 0.8 |
+| 3, 5 or 7 taps at stride 1, 32 channels or more | Winograd's form, all three ways | 0.4 to 0.8 |
 | 16 input channels and more | the weight gradient as products, a few images at a time | 1.0 (*) |
 | a stride of 2 | the input gradient as a convolution for each residue | 0.9 to 1.0 (*) |
 | 8 input channels at most, 4x4 and more, on a small map | a banded matrix | 0.2 to 0.6 |
@@ -150,7 +150,7 @@ def _choose(
         return cpu_conv.covering
     if c_in <= 8 and min(window) > 3 and space[-1] <= 32 and strides == dilations == ones:
         return cpu_conv.banded
-    if window == (3, 3) and strides == dilations == ones and cpu_winograd.pays(x, kernel, sides):
+    if strides == dilations == ones and cpu_winograd.pays(x, kernel, sides):
         return cpu_winograd.winograd
     if c_in >= 16:
         return cpu_conv.with_summed_products
