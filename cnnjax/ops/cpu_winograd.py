@@ -112,11 +112,9 @@ def _input_gradient(
     g: Array, kernel: Array, shape: Ints, strides: Ints, sides: Pairs, dilations: Ints
 ) -> Array:
     """The turned kernel over the gradient, which is a convolution of this kind too."""
-    window = kernel.shape[:-2]
-    opposite = tuple(
-        (taps - 1 - low, taps - 1 - high) for (low, high), taps in zip(sides, window, strict=True)
-    )
-    return _convolution(g, jnp.flip(kernel, range(len(window))), opposite, channels=1)
+    reach = [t - 1 for t in kernel.shape[:-2]]
+    opposite = tuple((r - low, r - high) for r, (low, high) in zip(reach, sides, strict=True))
+    return _convolution(g, kernel, opposite, turned=True)
 
 
 def _weight_gradient(
@@ -129,28 +127,42 @@ def _weight_gradient(
     seen = _of_tiles({i: t.B for i, t in axes.items()}, x, [low for low, _ in sides], tiles)
     moved = _of_tiles({i: t.A for i, t in axes.items()}, g, [0] * len(tiles), tiles)
     found = fenced(lax.dot_general(seen, moved, (((1,), (1,)), ((0,), (0,)))))
-    found = found.reshape(*(len(t.B) for t in axes.values()), *kernel[-2:])
-    return _of_taps([t.G.T for t in axes.values()], found).reshape(kernel)
+    return _of_kernels(_of_all_taps(window).T, found).reshape(kernel)
 
 
-def _convolution(x: Array, kernel: Array, sides: Pairs, channels: int = 0) -> Array:
+def _convolution(x: Array, kernel: Array, sides: Pairs, *, turned: bool = False) -> Array:
     """A matrix product for each place of a transformed tile; y = A^T [(B x B^T) (G k G^T)] A.
 
-    `channels` is the one of the kernel's two axes of channels that meets those of `x`.
+    A `turned` kernel has its taps in reverse, and its outputs meet the channels of `x`.
     """
     window = kernel.shape[:-2]
     axes = _along(window)
     size = _outputs(x, window, sides)
     tiles = _tiles(size, window)
     seen = _of_tiles({i: t.B for i, t in axes.items()}, x, [low for low, _ in sides], tiles)
-    taps = kernel.reshape(*(t for t in window if t > 1), *kernel.shape[-2:])
-    taps = _of_taps([t.G for t in axes.values()], taps).reshape(len(seen), *kernel.shape[-2:])
-    found = fenced(lax.dot_general(seen, taps, (((2,), (1 + channels,)), ((0,), (0,)))))
+    matrix = _of_all_taps(window)
+    taps = _of_kernels(
+        matrix[:, ::-1] if turned else matrix, kernel.reshape(-1, *kernel.shape[-2:])
+    )
+    found = fenced(lax.dot_general(seen, taps, (((2,), (1 + turned,)), ((0,), (0,)))))
     y = found.reshape(*(len(t.B) for t in axes.values()), x.shape[0], *tiles, -1)
     for i, t in axes.items():
         y = _combined(t.A.T, y, axis=len(axes) + 1 + i)  # right behind the axis of its tiles
     whole = [n * OUTPUTS if i in axes else n for i, n in enumerate(tiles)]
     return y.reshape(x.shape[0], *whole, -1)[:, *map(slice, size)]
+
+
+def _of_all_taps(window: Ints) -> Matrix:
+    """G of all axes at once: of the taps of a window in their order."""
+    return reduce(np.kron, [t.G for t in _along(window).values()])
+
+
+def _of_kernels(matrix: Matrix, kernels: Array) -> Array:
+    """A transform of the first axis, as a product: it compiles in a fifth of the time of sums."""
+    _, *channels = kernels.shape
+    flat = kernels.reshape(matrix.shape[1], -1)
+    found = lax.dot(jnp.asarray(matrix, kernels.dtype), flat)
+    return fenced(found.reshape(-1, *channels))
 
 
 def _of_tiles(
@@ -176,15 +188,8 @@ def _of_tiles(
     return x.reshape(math.prod(x.shape[: len(matrices)]), -1, x.shape[-1])
 
 
-def _of_taps(matrices: Sequence[Matrix], places: Array) -> Array:
-    """A transform of as many first axes."""
-    for matrix in matrices:  # each takes the first, and puts its own behind the others
-        places = _combined(matrix, places, axis=len(matrices) - 1)
-    return places
-
-
 def _combined(matrix: Matrix, places: Sequence[Array] | Array, axis: int = 0) -> Array:
-    """The product of a matrix with what stands at each place, on a new axis.
+    """The product of a matrix with what stands at each place, as sums, on a new axis.
 
     One loop for all its rows: with one for each, a network compiles twice as long.
     """
