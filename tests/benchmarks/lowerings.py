@@ -1,5 +1,7 @@
 """What each CPU formulation gains: forward and both gradients, over XLA's own operation.
 
+Of an evaluation, whose norms go into the kernels before the first batch, forward alone.
+
     CNNJAX_MALLOC=huge python tests/benchmarks/lowerings.py [--rounds 7] [--only "batch norm"]
 
 All run turn by turn in one process, each the median of its rounds: XLA's own operation, ours, and
@@ -11,6 +13,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -49,6 +52,15 @@ def biased(x: Any, bias: Any) -> Any:
 
 def norm(x: Any, scale: Any, bias: Any) -> Any:
     return ops.batch_norm_train(x, scale, scale, scale, bias)[0]
+
+
+def unit(x: Any, kernel: Any, mean: Any, scale: Any, bias: Any) -> Any:
+    return ops.relu(ops.batch_norm(ops.conv(x, kernel), mean, jnp.square(scale), scale, bias))
+
+
+def units(places: int, window: int, c_in: int, c_out: int) -> tuple[Operation, Shapes]:
+    channels: Shapes = [(c_out,)] * 3
+    return unit, [(8, places, places, c_in), (window, window, c_in, c_out), *channels]
 
 
 # What runs on which shapes. The stems of networks need no gradient of their input.
@@ -97,6 +109,11 @@ CASES: dict[str, tuple[Operation, Shapes]] = {
     "bias and tanh, 6, 28x28": (biased, [(128, 28, 28, 6), (6,)]),
     "batch norm, 16, 32x32": (norm, [(128, 32, 32, 16), (16,), (16,)]),
     "batch norm, 256, 56x56": (norm, [(8, 56, 56, 256), (256,), (256,)]),
+    "evaluation, 1x1, 64 -> 256, 56x56": units(56, 1, 64, 256),
+    "evaluation, 1x1, 1024 -> 256, 14x14": units(14, 1, 1024, 256),
+    "evaluation, 3x3, 64 -> 64, 56x56": units(56, 3, 64, 64),
+    "evaluation, 3x3, 512 -> 512, 7x7": units(7, 3, 512, 512),
+    "evaluation, 5x5, 32 -> 96, 28x28": units(28, 5, 32, 96),
 }
 
 
@@ -107,7 +124,7 @@ def timed(function: Callable[..., Any], args: tuple[Any, ...]) -> float:
 
 
 def compiled(
-    operation: Operation, args: tuple[Any, ...], wrt: tuple[int, ...], library: bool = False
+    operation: Operation, args: tuple[Any, ...], library: bool = False, *, wrt: tuple[int, ...]
 ) -> Operation:
     """Value and gradients of one operation between two others, as a network has it."""
 
@@ -118,6 +135,17 @@ def compiled(
         return jax.value_and_grad(apply, wrt)(*args)
 
     return onednn.compiled(jax.jit(step), *args, onednn=library)
+
+
+def evaluating(operation: Operation, args: tuple[Any, ...], library: bool = False) -> Operation:
+    """The first argument is a batch, the others variables that stay as they are."""
+    x, *variables = args
+
+    def step(variables: Any, x: Any) -> Any:
+        return operation(x, *variables)
+
+    program = onednn.compiled_for_many(step, variables, x, onednn=library)(variables)
+    return lambda x, *_: program(x)
 
 
 def main() -> None:
@@ -135,9 +163,10 @@ def main() -> None:
             continue
         args = tuple(jnp.asarray(generator.standard_normal(s), jnp.float32) for s in shapes)
         wrt = tuple(range(name.startswith("stem"), len(shapes)))
+        made = evaluating if name.startswith("evaluation") else partial(compiled, wrt=wrt)
         with lowering.native():
-            theirs = compiled(operation, args, wrt)
-        steps = [theirs, compiled(operation, args, wrt), compiled(operation, args, wrt, library)]
+            theirs = made(operation, args)
+        steps = [theirs, made(operation, args), made(operation, args, library=library)]
         rounds = [[timed(f, args) for f in steps] for _ in range(options.rounds + 1)][1:]
         table.add_row(
             name,
