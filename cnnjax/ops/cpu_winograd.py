@@ -6,8 +6,9 @@ F(4, 7) along one axis 10 instead of 28.
 
 How exact it is depends on the points at which it evaluates polynomials (Barabasz et al. 2020,
 arXiv:1803.10986). With Lavin and Gray's for 3x3, 1, -1, 2 and -2 beside 0 and infinity, float32
-results are wrong by 3e-6 to 2e-5 of the largest; with these by 1e-6 to 5e-6, those of seven taps by
-3e-6 to 8e-6 and of 5x5 by 5e-6 to 2e-5 (with 512 channels), where XLA's own are by 5e-7.
+results are wrong by 3e-6 to 2e-5 of the largest. With these, those of 3x3 are by 1e-6 to 5e-6, of
+3x3x3 by 2e-6 to 7e-6, of seven taps along one axis by 3e-6 to 1e-5, of 5x5 and 7x3 by 4e-6 to 2e-5,
+each by the most with 512 channels; XLA's own by 3e-7 to 1e-6.
 """
 
 import math
@@ -27,7 +28,7 @@ from cnnjax.ops.window import Pairs
 type Matrix = np.ndarray
 
 OUTPUTS = 4  # of a tile, along each axis
-MOST = 64  # multiplications for a tile: beyond, too many digits are lost
+REACH = 8  # taps of all axes beyond the first of each: with 10, of 5x7, 3e-5 would be lost
 # Beside infinity, by the taps of an axis.
 POINTS = {
     3: (0.0, 2 / 3, -2 / 3, 3 / 2, -3 / 2),
@@ -37,7 +38,8 @@ POINTS = {
 # With fewer channels, what products save goes into the sums around them: of 3x3 with 16 -> 192 all
 # three ways take 1.8 of the time.
 NARROWEST = 32
-PLACES = 256  # of all images; with fewer it goes into transforming the kernel
+# Of all images, and for each product of a tile; with fewer it goes into transforming the kernel.
+PLACES, PLACES_EACH = 256, 6
 
 
 class Transforms(NamedTuple):
@@ -78,19 +80,16 @@ def pays(x: Array, kernel: Ints, sides: Pairs) -> bool:
     Half types have no digits to spare for the sums, and the smallest maps no room for a tile.
     """
     window = kernel[:-2]
-    if not set(window) <= {1, *POINTS} or not 1 < _multiplications(window) <= MOST:
+    if not set(window) <= {1, *POINTS} or not 0 < sum(t - 1 for t in window) <= REACH:
         return False
+    products = math.prod(len(t.B) for t in _along(window).values())
     outputs = _outputs(x, window, sides)
     return (
         min(kernel[-2:]) >= NARROWEST
-        and min(n for n, taps in zip(outputs, window, strict=True) if taps > 1) >= OUTPUTS
-        and x.shape[0] * math.prod(outputs) >= PLACES
+        and min(outputs[i] for i in _along(window)) >= OUTPUTS
+        and x.shape[0] * math.prod(outputs) >= max(PLACES, PLACES_EACH * products)
         and x.dtype.name in ("float32", "float64")
     )
-
-
-def _multiplications(window: Ints) -> int:
-    return math.prod(len(t.B) for t in _along(window).values())
 
 
 def _along(window: Ints) -> dict[int, Transforms]:

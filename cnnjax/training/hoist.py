@@ -16,7 +16,7 @@ def hoisted(
 
     `once` computes those values behind a fence, by which the tracer says that they are to be
     stored (`cnnjax.ops.cpu_rows.fenced`), that depend on the variables alone. They take memory for
-    as long as the caller holds them: with Winograd's kernels up to four times the convolutions'.
+    as long as the caller holds them: with Winograd's kernels up to eight times the convolutions'.
     """
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(variables, *batch)
     jaxpr, tree = closed.jaxpr, jax.tree.structure(shapes)
