@@ -11,7 +11,7 @@ tests/benchmarks/lowerings.py prints it on two cores with AVX-512 and memory in 
 | any convolution | fences around it, so that what made its input is not computed again | |
 | 1x1 | a matrix product; the weight gradient as several | 0.4 to 0.7 |
 | window as large as the map | a linear layer | 0.2 |
-| 3x3, 5x5, 1x7, 3x3x3 at stride 1, 32 channels or more | Winograd's, all ways | 0.2 to 0.8 |
+| 3x3, 5x5, 1x7, 3x3x3 at stride 1, 32 channels or more | Winograd's, all ways | 0.1 to 0.8 |
 | 16 input channels and more | the weight gradient as products, a few images at a time | 1.0 (*) |
 | a stride of 2 | the input gradient as a convolution for each residue | 0.9 to 1.0 (*) |
 | 8 input channels at most, 4x4 and more, on a small map | a banded matrix | 0.2 to 0.6 |
