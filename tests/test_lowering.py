@@ -228,7 +228,7 @@ def test_tiles_cover_maps_of_any_size_and_padding(window, data):
     x, k = arrays((2, *space, 32), (*window, 32, 33))
     shape, run = by_tiles(x, k, tuple(sides))
     (g,) = arrays(shape, seed=1)
-    agree(run(x, k, g), of_definition(x, k, g, sides), 1e-5)
+    agree(run(x, k, g), of_definition(x, k, g, sides), 4e-6 if max(window) == 3 else 1e-5)
 
 
 @pytest.mark.parametrize(
