@@ -172,8 +172,9 @@ def random_images(shape: tuple[int, ...], num_classes: int, batch_size: int) -> 
     images = generator.integers(0, 256, (4 * batch_size, *shape), np.uint8)
     labels = np.arange(4 * batch_size) % num_classes
     return from_arrays(
-        x_train=images, y_train=labels, x_test=images, y_test=labels, name="random images"
-    )
+        x_train=images, y_train=labels, x_test=images, y_test=labels,
+        signal=len(shape) == 2, name="random images",
+    )  # fmt: skip
 
 
 class _Steps:

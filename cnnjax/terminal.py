@@ -66,6 +66,13 @@ def _cell(value: Any) -> str:
     return "x".join(map(str, value))
 
 
+def _inputs(shape: Sequence[int]) -> str:
+    """In words, where 32x32 is not the image that it may have been meant to be."""
+    if len(shape) == 2:
+        return "sequences of {} places with {} channels".format(*shape)
+    return f"images {_cell(shape)}"
+
+
 def run(content: dict[str, Any]) -> None:
     """What a run reached, and where its files are."""
     rows = [
@@ -144,8 +151,7 @@ def speed(content: dict[str, Any]) -> None:
     )
     memory = c["temporary_bytes"]
     lines = {
-        "network": f"{c['model']['name']}, images {'x'.join(map(str, c['input_shape']))}, "
-                   f"batch {c['batch_size']}",
+        "network": f"{c['model']['name']}, {_inputs(c['input_shape'])}, batch {c['batch_size']}",
         "device": f"{c['devices']} {c['device']}, {c['cores']} cores, {c['lowering']} lowering, "
                   f"convolutions by {c['convolutions']}",
         "parameters": f"{c['params']:,}",

@@ -151,6 +151,14 @@ def test_an_experiment_keeps_its_own_loss_and_batch(quick, capsys):
 
 
 @pytest.mark.parametrize(
+    ("size", "words"), [("8x8x1", "images 8x8x1"), ("8x8", "sequences of 8 places with 8 channels")]
+)
+def test_two_numbers_are_no_image(size, words, quick, capsys):
+    assert command_line.main(["bench", "linear", "--input", size, "--batch", "16"]) == 0
+    assert words in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
     ("mebibytes", "keeps", "hinted"),
     [(64, False, True), (64, True, False), (64, None, False), (16, False, False)],
 )
