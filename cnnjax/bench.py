@@ -6,7 +6,8 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,8 @@ KINDS = {
                "gather", "scatter", "bitcast"),
 }  # fmt: skip
 LOOP = "while"
+# What XLA's pool of threads says of a task: who asks for it, when it begins and when it is done.
+TASK = "ThreadpoolListener::"
 # oneDNN's part of a program has events of its own names, which end in what it runs.
 ONEDNN = {onednn.CALL: "convolution", onednn.PRODUCT: "matrix product"}
 
@@ -260,20 +263,19 @@ def matmul_flops(seconds: float = 0.5, size: int = 2048) -> float:
 def breakdown(step: Callable[[int], None], program: str, steps: int = 3) -> list[dict[str, Any]]:
     """Milliseconds per step and share of each kind of operation, from a profile of `step`.
 
-    `program` is its compiled text. The times of operations that run beside each other add up, so
-    on several cores the sum exceeds a step's time. Empty where the profiler sees no operations.
+    `program` is its compiled text. Threads that run at the same moment divide it among them, so the
+    sum is the time in which any ran. Empty where the profiler sees no operations.
     """
     kinds = kinds_of(program)
-    found: dict[str, float] = {}
+    loops = {name for name, kind in kinds.items() if kind == LOOP}  # what runs in them has events
+    found: defaultdict[str, float] = defaultdict(float)
     with tempfile.TemporaryDirectory() as directory:
         with jax.profiler.trace(directory):
             step(steps)
         for path in Path(directory).glob("**/*.xplane.pb"):
-            for name, milliseconds in _operations(path):
+            for name, milliseconds in _milliseconds(path, loops).items():
                 kind = ONEDNN.get("__" + name.rpartition("__")[2], kinds.get(name, "other"))
-                if kind == LOOP:
-                    continue  # what runs in it has events of its own
-                found[kind] = found.get(kind, 0.0) + milliseconds / steps
+                found[kind] += milliseconds / steps
     total = sum(found.values())
     return [
         {"kind": kind, "ms": ms, "share": ms / total}
@@ -315,28 +317,45 @@ def _kind(opcodes: set[str]) -> str:
     return "layout" if opcodes <= {*KINDS["layout"], *plain} else "elementwise"
 
 
-def _operations(path: Path) -> list[tuple[str, float]]:
-    """Name and milliseconds of every instruction that ran.
+def _milliseconds(path: Path, leave: Collection[str]) -> dict[str, float]:
+    """How long the instructions of a profiled program ran, by name, but for those in `leave`.
 
-    One that is handed to other threads, as XLA:CPU's own convolutions are, is over in its own event
-    as soon as it is handed on; another event, "end: NAME", then marks when its work was done.
+    A thread runs what began last on it and has not ended: an instruction, or a task, which counts
+    for what ran on the thread that asked for it, when it asked.
     """
+    moments: list[tuple[float, int, float, int, str, Any]] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of the profiler's own bindings
-        began: list[tuple[str, float, float, object]] = []
-        ended: dict[object, float] = {}
-        for plane in jax.profiler.ProfileData.from_file(str(path)).planes:
-            for line in plane.lines:
-                for event in line.events:
-                    stats = {str(key): value for key, value in event.stats}
-                    if "hlo_op" in stats:
-                        link = (stats.get("_pt"), stats.get("_p"))
-                        name = str(stats["hlo_op"])
-                        began.append((name, event.start_ns, event.duration_ns, (name, *link)))
-                    elif event.name.startswith("end: "):
-                        link = (stats.get("_ct"), stats.get("_c"))
-                        ended[event.name.removeprefix("end: "), *link] = event.start_ns
-    return [
-        (name, max(length, ended.get(link, start) - start) / 1e6)
-        for name, start, length, link in began
-    ]
+        planes = jax.profiler.ProfileData.from_file(str(path)).planes
+        for thread, line in enumerate(line for plane in planes for line in plane.lines):
+            for event in line.events:
+                start, length = event.start_ns, event.duration_ns
+                stats = {str(key): value for key, value in event.stats}
+                name = str(stats.get("hlo_op", ""))
+                if name and name not in leave and length > 0:
+                    # What ends makes way for what begins; of what begins at once, the longest holds
+                    # the others.
+                    moments.append((start, 1, -length, thread, "begins", name))
+                    moments.append((start + length, 0, length, thread, "ends", name))
+                elif event.name.startswith(TASK):
+                    link = stats.get("_p", stats.get("_c"))
+                    moments.append((start, 2, 0, thread, event.name.removeprefix(TASK), link))
+    found: defaultdict[str, float] = defaultdict(float)
+    running: defaultdict[int, list[str]] = defaultdict(list)
+    asked: dict[Any, str] = {}
+    before = 0.0
+    for now, _, _, thread, what, which in sorted(moments, key=lambda moment: moment[:4]):
+        busy = [here[-1] for here in running.values() if here and here[-1]]
+        for name in busy:
+            found[name] += (now - before) / len(busy) / 1e6
+        before, here = now, running[thread]
+        match what:
+            case "begins":
+                here.append(which)
+            case "Record":
+                asked[which] = here[-1] if here else ""
+            case "StartRegion":
+                here.append(asked.get(which, ""))
+            case "ends" | "StopRegion" if here:
+                here.pop()
+    return found

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -109,6 +110,22 @@ def test_what_runs_in_a_loop_is_counted_once():
     kinds = [row["kind"] for row in bench.breakdown(step, program.as_text())]
     assert "matrix product" in kinds
     assert bench.LOOP not in kinds
+
+
+def test_what_runs_at_once_shares_the_time():
+    x = jnp.ones((600, 600))
+    program = jax.jit(lambda x: [(x + i) @ x for i in range(8)]).lower(x).compile()
+    taken = []
+
+    def step(steps):
+        start = time.perf_counter()
+        for _ in range(steps):
+            jax.block_until_ready(program(x))
+        taken.append(1000 * (time.perf_counter() - start) / steps)
+
+    step(1)
+    rows = bench.breakdown(step, program.as_text())
+    assert 0.3 * taken[-1] < sum(row["ms"] for row in rows) < taken[-1]
 
 
 def test_a_program_that_needs_much_memory_is_over_when_it_returns(monkeypatch):
