@@ -248,10 +248,12 @@ def bench(
     from cnnjax.spec import shape_of
 
     machine.run_programs_here()
-    found = bench(
-        catalogue.model_or_experiment(model, set_ or []), num_classes=classes, batch_size=batch,
-        input_shape=shape_of(input_) if input_ else None, native=native,
-    )  # fmt: skip
+    source = catalogue.model_or_experiment(model, set_ or [])
+    with terminal.working() as report:
+        found = bench(
+            source, input_shape=shape_of(input_) if input_ else None, num_classes=classes,
+            batch_size=batch, native=native, report=report,
+        )  # fmt: skip
     terminal.answer(found, json, terminal.speed)
 
 

@@ -7,8 +7,8 @@ import tempfile
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from cnnjax.data import DataSet, from_arrays
 from cnnjax.ops import lowering
 from cnnjax.spec import Spec
 from cnnjax.training import onednn
-from cnnjax.training.compiled import Parts
+from cnnjax.training.compiled import Parts, Program
 from cnnjax.training.experiment import open_data
 from cnnjax.training.mesh import data_mesh
 from cnnjax.training.step import eval_step
@@ -58,6 +58,7 @@ def bench(
     native: bool = False,
     seconds: float = 1.0,
     brief: bool = False,
+    report: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Measure an experiment's, or a model dict's, training and evaluation steps on random images.
 
@@ -69,19 +70,22 @@ def bench(
     fewer. `cached_compile_s` is as long as `compile_s` where oneDNN runs the `convolutions`, since
     such a program is not kept. `native` turns off the platform's own formulations
     (`cnnjax.ops.lowering`). `eval_begin_s` is what an evaluation takes before its first batch, for
-    what depends on the variables alone. `brief` leaves out compile seconds and breakdown.
+    what depends on the variables alone. `brief` leaves out compile seconds and breakdown. `report`
+    is told what goes on.
     """
     found, dataset = _experiment(source, input_shape, num_classes, batch_size)
     experiment = training.resolve(found, dataset=dataset)
     batch, counted = experiment.batch_size, cost.cost(experiment.module, experiment.input_shape)
     with lowering.native() if native else nullcontext():
-        parts = Parts.of(experiment, data_mesh())
-        compiling = {} if brief else compile_seconds(parts)
-        steps = _Steps(parts)
-    trained, evaluated = _windows([lambda: steps.train, steps.evaluation], batch, seconds)
+        report("compiling")
+        steps = _Steps(Parts.of(experiment, data_mesh()), brief=brief)
+    makers = [lambda: steps.train, steps.evaluation]
+    trained, evaluated = _windows(makers, batch, seconds, report)
+    report("timing a matrix product")
     peak = matmul_flops(seconds / 2)
     achieved = 6 * counted.totals.macs * max(trained)
     device = jax.devices()[0]
+    report("profiling")
     return {
         "model": dict(found.model),
         "input_shape": list(experiment.input_shape),
@@ -94,7 +98,8 @@ def bench(
         "convolutions": onednn.library_of(steps.program),
         "params": counted.totals.params.trainable,
         "macs": counted.totals.macs,
-        **compiling,
+        "compile_s": None if brief else steps.compile_s,
+        "cached_compile_s": None if brief else steps.cached_compile_s,
         "images_per_s": max(trained),
         "median_images_per_s": statistics.median(trained),
         "eval_images_per_s": max(evaluated),
@@ -140,35 +145,6 @@ def _experiment(
     return training.load(content, dataset=dataset), dataset
 
 
-def compile_seconds(parts: Parts) -> dict[str, float]:
-    """Seconds to trace and compile the training step: anew, and from the persistent cache."""
-    from jax.experimental.compilation_cache import compilation_cache
-
-    state = parts.state()
-    feed = parts.feed(0, 0)
-    inputs = feed.inputs(0)
-    names = ("jax_enable_compilation_cache", "jax_compilation_cache_dir",
-             "jax_persistent_cache_min_compile_time_secs")  # fmt: skip
-    before = {name: getattr(jax.config, name) for name in names}
-    found = []
-    try:
-        with tempfile.TemporaryDirectory() as directory:
-            for caching in (False, True, True):  # without, to be kept, from what was kept
-                for name, value in zip(names, (caching, directory, 0.0), strict=True):
-                    jax.config.update(name, value)
-                compilation_cache.reset_cache()
-                jax.clear_caches()
-                start = time.perf_counter()
-                parts.compile(feed, state, inputs)
-                found.append(time.perf_counter() - start)
-    finally:
-        for name, value in before.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
-        feed.close()
-    return {"compile_s": found[0], "cached_compile_s": found[2]}
-
-
 def random_images(shape: tuple[int, ...], num_classes: int, batch_size: int) -> DataSet:
     """Random bytes and labels, four batches of them."""
     generator = np.random.default_rng(0)
@@ -183,12 +159,22 @@ def random_images(shape: tuple[int, ...], num_classes: int, batch_size: int) -> 
 class _Steps:
     """The compiled training and evaluation step of an experiment, each as a function of nothing."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, *, brief: bool) -> None:
         feed = parts.feed(0, 0)
         self._state, self._inputs = parts.state(), feed.inputs(0)
+
+        def compiled() -> tuple[Program, float]:
+            jax.clear_caches()
+            start = time.perf_counter()
+            step = parts.compile(feed, self._state, self._inputs)[1]
+            return step, time.perf_counter() - start
+
         # First, as where an experiment is run: it takes the most memory.
-        self._step = parts.compile(feed, self._state, self._inputs)[1]
-        self.program = self._step.executable.as_text() or ""
+        with tempfile.TemporaryDirectory() as directory, _cache_at(directory):
+            self._step, self.compile_s = compiled()
+            self.program = self._step.executable.as_text() or ""
+            is_kept = onednn.library_of(self.program) != "oneDNN"
+            self.cached_compile_s = compiled()[1] if is_kept and not brief else self.compile_s
         self.temporary_bytes = self._step.temporary_bytes
         batch = np.arange(parts.experiment.batch_size)
         images, labels = map(jnp.asarray, parts.experiment.splits["test"].gather(batch))
@@ -225,11 +211,34 @@ class _Steps:
         return evaluate
 
 
+@contextmanager
+def _cache_at(directory: str) -> Iterator[None]:
+    """Compile with this directory for the persistent cache."""
+    from jax.experimental.compilation_cache import compilation_cache
+
+    wanted = {"jax_enable_compilation_cache": True, "jax_compilation_cache_dir": directory,
+              "jax_persistent_cache_min_compile_time_secs": 0.0}  # fmt: skip
+    before = {name: getattr(jax.config, name) for name in wanted}
+    try:
+        for name, value in wanted.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+
+
 def _windows(
-    makers: Sequence[Callable[[], Callable[[int], None]]], batch_size: int, seconds: float
+    makers: Sequence[Callable[[], Callable[[int], None]]],
+    batch_size: int,
+    seconds: float,
+    report: Callable[[str], None],
 ) -> list[list[float]]:
     """Images per second of what each makes, in turn, in windows of about `seconds` each."""
     lengths = []
+    report("warming up")
     for make in makers:
         function = make()
         function(1)
@@ -237,7 +246,8 @@ def _windows(
         function(1)
         lengths.append(max(1, round(seconds / (time.perf_counter() - start))))
     rates: list[list[float]] = [[] for _ in makers]
-    for _ in range(WINDOWS):
+    for i in range(WINDOWS):
+        report(f"timing, window {i + 1} of {WINDOWS}")
         for make, length, found in zip(makers, lengths, rates, strict=True):
             function = make()
             start = time.perf_counter()

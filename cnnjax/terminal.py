@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich import box
@@ -25,6 +26,17 @@ def answer(content: Answer, as_json: bool, show: Callable[[Answer], None]) -> No
 def say(message: str) -> None:
     """A line on stderr."""
     Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(message)
+
+
+@contextmanager
+def working() -> Iterator[Callable[[str], None]]:
+    """A function that shows what goes on, until the next; where stderr is a terminal."""
+    console = Console(stderr=True, highlight=False, markup=False)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with console.status("", refresh_per_second=2) as status:  # rarely: what goes on is timed
+        yield status.update
 
 
 def complain(error: Exception) -> None:

@@ -167,6 +167,15 @@ def test_an_experiment_keeps_its_own_loss_and_batch(quick, capsys):
     assert "images/s" in shown
 
 
+@pytest.mark.parametrize("forced", [True, False])
+def test_who_watches_a_terminal_is_told_what_goes_on(forced, quick, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR" if forced else "NO_COLOR", "1")
+    assert command_line.main(["bench", "linear", "--input", "8x8x1", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["params"] == 650
+    assert ("timing, window 2 of 2" in err, err == "") == (forced, not forced)
+
+
 @pytest.mark.parametrize(
     ("size", "words"), [("8x8x1", "images 8x8x1"), ("8x8", "sequences of 8 places with 8 channels")]
 )

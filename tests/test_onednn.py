@@ -278,6 +278,24 @@ def test_bench_says_who_runs_the_convolutions():
 
 
 @needs_onednn
+def test_bench_compiles_once_what_is_not_kept(monkeypatch):
+    compiled, compile_parts = [], Parts.compile
+
+    def counted(*args):
+        compiled.append(args)
+        return compile_parts(*args)
+
+    monkeypatch.setattr(Parts, "compile", counted)
+    options = {"input_shape": (8, 8, 1), "batch_size": 4, "seconds": 0.01}
+    found = bench.bench({"name": "convnet", "stages": [[4, "pool"]], "dense": []}, **options)
+    assert found["cached_compile_s"] == found["compile_s"]
+    assert len(compiled) == 1
+    found = bench.bench({"name": "mlp"}, **options)
+    assert found["cached_compile_s"] < found["compile_s"]
+    assert len(compiled) == 3
+
+
+@needs_onednn
 def test_the_breakdown_knows_what_oneDNN_runs():
     x, k = arrays((16, 32, 32, 16), (3, 3, 16, 16))
     program = onednn.compiled(jax.jit(convolve(1, "SAME", 1, 1)), x, k, onednn=True)
