@@ -1,6 +1,7 @@
 """The residual networks against He et al. 2015 and 2016, torchvision, timm and Keras."""
 
 import json
+import re
 from functools import cache, partial
 
 import filled
@@ -439,3 +440,22 @@ def test_ready_names_are_rows_of_the_family():
     assert build({"name": "plain34"}).features.design.shortcut == "none"
     assert build({"name": "resnet101v2"}).features.design.order == "full_preactivation"
     assert [len(s) for s in build({"name": "resnet1202"}).features.stages] == [200, 200, 200]
+
+
+@pytest.mark.parametrize("order", ["original", "bn_after_add", "relu_before_add"])
+@pytest.mark.parametrize("train", [False, True])
+def test_no_unit_computes_those_before_it_again(order, train):
+    """Else the nth of a stage would read the maps of n units."""
+    module = resnet_cifar(stages=(8,), width=2.0, order=order)
+    x = images(2, 8, 8, 3)
+    variables = scrambled(module, x)
+
+    def forward(variables, x):
+        return module.apply(variables, x, train=train, mutable=["batch_stats"])
+
+    program = jax.jit(forward).lower(variables, x).compile().as_text()
+    read = [
+        len(re.findall(r"= f32\[2,8,8,32\]\S* parameter\(", computation))
+        for computation in program.split("\n}\n")
+    ]
+    assert 1 <= max(read) <= 3

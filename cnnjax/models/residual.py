@@ -143,7 +143,11 @@ class Unit(nn.Module):
             y = self._add(x, y, train)
         if d.order == "bn_after_add":
             y = d.norm(name=f"norm{count}")(y, train=train)
-        return d.activation(y) if d.order in ("original", "bn_after_add") else y
+        if d.order in ("original", "bn_after_add"):
+            y = d.activation(y)
+        # What the next unit's convolution reads is stored for it; for its shortcut XLA would
+        # compute it again, and with it all units before.
+        return y if d.preactivates else stored(y)
 
     def _add(self, x: Array, y: Array, train: bool) -> Array:
         """h(x) + F(x), either of them scaled or gated (He et al. 2016, section 3.1, figure 2).
