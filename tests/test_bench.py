@@ -14,6 +14,7 @@ import pytest
 
 from cnnjax import __main__ as command_line
 from cnnjax import bench, machine, terminal
+from cnnjax.bench import profile
 from cnnjax.errors import SpecError
 from cnnjax.training import compiled
 
@@ -49,12 +50,12 @@ ENTRY %main (x: f32[2,4], w: f32[4,3]) -> f32[2,3] {
 
 
 def test_instructions_are_counted_as_what_is_fused_into_them():
-    kinds = bench.kinds_of(PROGRAM)
+    kinds = profile.kinds_of(PROGRAM)
     wanted = {
         "fusion.1": "elementwise",
         "fusion.2": "layout",
         "conv.3": "convolution",
-        "while.4": bench.LOOP,
+        "while.4": profile.LOOP,
         "ynn_fusion": "matrix product",
     }
     assert {name: kinds[name] for name in wanted} == wanted
@@ -63,7 +64,8 @@ def test_instructions_are_counted_as_what_is_fused_into_them():
 PROFILED = """
 import json, time
 import jax, jax.numpy as jnp
-from cnnjax import bench, ops
+from cnnjax import ops
+from cnnjax.bench.profile import breakdown
 
 x, kernel = jnp.ones((128, 32, 32, 16)), jnp.ones((5, 5, 16, 16))
 compiled = jax.jit(lambda x, k: 2 * jax.nn.relu(ops.conv(x, k))).lower(x, kernel).compile()
@@ -78,7 +80,7 @@ def seconds():
     return time.perf_counter() - start
 
 step(1)
-found = {r["kind"]: r["ms"] for r in bench.breakdown(step, compiled.as_text())}
+found = {r["kind"]: r["ms"] for r in breakdown(step, compiled.as_text())}
 print(json.dumps({**found, "step": 1000 * min(seconds() for _ in range(9))}))
 """
 
@@ -107,12 +109,37 @@ def test_what_runs_in_a_loop_is_counted_once():
             jax.block_until_ready(program(x))
 
     step(1)
-    kinds = [row["kind"] for row in bench.breakdown(step, program.as_text())]
+    kinds = [row["kind"] for row in profile.breakdown(step, program.as_text())]
     assert "matrix product" in kinds
-    assert bench.LOOP not in kinds
+    assert profile.LOOP not in kinds
 
 
-def test_what_runs_at_once_shares_the_time():
+def test_threads_that_run_at_once_share_the_time():
+    """In milliseconds: thread 1 runs a product and hands half of it on; 2 is busy until 3."""
+    moments = [
+        (0, 0, 0, 3, "StopRegion", "9"),  # of a task that began before the profile
+        (0, 1, -6, 1, "begins", "product"),
+        (0, 1, -3, 2, "begins", "copy"),
+        (1, 2, 0, 1, "Record", "7"),
+        (3, 0, 3, 2, "ends", "copy"),
+        (3, 2, 0, 2, "StartRegion", "7"),
+        (5, 2, 0, 2, "StopRegion", "7"),
+        (6, 0, 6, 1, "ends", "product"),
+        (6, 1, -2, 1, "begins", "call"),
+        (6, 1, -1, 1, "begins", "within"),
+        (7, 0, 1, 1, "ends", "within"),
+        (8, 0, 2, 1, "ends", "call"),
+    ]
+    found = profile.milliseconds(
+        [
+            profile.Moment(1e6 * when, rank, 1e6 * length, *rest)
+            for when, rank, length, *rest in moments
+        ]
+    )
+    assert found == pytest.approx({"product": 4.5, "copy": 1.5, "within": 1, "call": 1})
+
+
+def test_a_breakdown_is_no_longer_than_its_steps():
     x = jnp.ones((600, 600))
     program = jax.jit(lambda x: [(x + i) @ x for i in range(8)]).lower(x).compile()
     taken = []
@@ -124,8 +151,8 @@ def test_what_runs_at_once_shares_the_time():
         taken.append(1000 * (time.perf_counter() - start) / steps)
 
     step(1)
-    rows = bench.breakdown(step, program.as_text())
-    assert 0.3 * taken[-1] < sum(row["ms"] for row in rows) < taken[-1]
+    rows = profile.breakdown(step, program.as_text())
+    assert 0.3 * taken[-1] < sum(row["ms"] for row in rows) < 1.1 * taken[-1]
 
 
 def test_a_program_that_needs_much_memory_is_over_when_it_returns(monkeypatch):
@@ -167,13 +194,25 @@ def test_an_experiment_keeps_its_own_loss_and_batch(quick, capsys):
     assert "images/s" in shown
 
 
-@pytest.mark.parametrize("forced", [True, False])
-def test_who_watches_a_terminal_is_told_what_goes_on(forced, quick, capsys, monkeypatch):
-    monkeypatch.setenv("FORCE_COLOR" if forced else "NO_COLOR", "1")
-    assert command_line.main(["bench", "linear", "--input", "8x8x1", "--json"]) == 0
-    out, err = capsys.readouterr()
-    assert json.loads(out)["params"] == 650
-    assert ("timing, window 2 of 2" in err, err == "") == (forced, not forced)
+def test_it_says_what_goes_on(quick):
+    said = []
+    bench.bench({"name": "linear"}, input_shape=(8, 8, 1), seconds=0.01, report=said.append)
+    assert said[:2] == ["preparing", "compiling"]
+    assert "timing, window 2 of 2" in said
+    assert said[-1] == "profiling"
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_terminal_alone_shows_what_goes_on(watched, capsys, monkeypatch):
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    if watched:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    with terminal.working() as report:
+        report("compiling")
+        time.sleep(1)  # it is drawn twice a second
+    assert ("compiling" in capsys.readouterr().err) == watched
 
 
 @pytest.mark.parametrize(

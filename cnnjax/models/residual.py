@@ -146,7 +146,7 @@ class Unit(nn.Module):
         if d.order in ("original", "bn_after_add"):
             y = d.activation(y)
         # What the next unit's convolution reads is stored for it; for its shortcut XLA would
-        # compute it again, and with it all units before.
+        # compute it again, and with it all units before. A pre-activated one reads another map.
         return y if d.preactivates else stored(y)
 
     def _add(self, x: Array, y: Array, train: bool) -> Array:
@@ -170,8 +170,10 @@ class Unit(nn.Module):
             g = jax.nn.sigmoid(gate(h))
             h = h * (1 - g)
             y = y * g if d.gate == "exclusive" else y
-        # In an evaluation oneDNN adds h to the last product, of a stored map without a copy.
-        return elementwise(jnp.add, h if train else stored(h), y)
+        # In an evaluation oneDNN adds a projection to the last product; XLA copies what it has not
+        # stored first.
+        h = stored(h) if self.projects and not train else h
+        return elementwise(jnp.add, h, y)
 
 
 class Stem(nn.Module):

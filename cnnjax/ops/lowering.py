@@ -167,7 +167,7 @@ def _by_group(
 
 
 def stored(x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
-    """`x`, for what moves its elements; neither it nor its gradient is computed in passing."""
+    """`x`, computed once for all that reads it, as is its gradient; never in passing."""
     return x if is_native() else fenced(x)
 
 

@@ -1,13 +1,10 @@
 """How fast a network trains and evaluates here, and where the time goes."""
 
 import os
-import re
 import statistics
 import tempfile
 import time
-import warnings
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -18,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax import cost, machine, training
+from cnnjax.bench.profile import breakdown
 from cnnjax.data import DataSet, from_arrays
 from cnnjax.ops import lowering
 from cnnjax.spec import Spec
@@ -33,20 +31,6 @@ _SCHEDULE = {
     "optimizer": {"name": "sgd", "momentum": 0.9},
     "learning_rate": {"name": "constant", "value": 0.001},
 }
-# What an instruction is counted as: the first of these that it, or what is fused into it, holds.
-KINDS = {
-    "convolution": ("convolution",),
-    "matrix product": ("dot",),
-    "pooling": ("reduce-window", "select-and-scatter"),
-    "reduction": ("reduce",),
-    "layout": ("copy", "transpose", "pad", "slice", "dynamic-slice", "concatenate", "reshape",
-               "gather", "scatter", "bitcast"),
-}  # fmt: skip
-LOOP = "while"
-# What XLA's pool of threads says of a task: who asks for it, when it begins and when it is done.
-TASK = "ThreadpoolListener::"
-# oneDNN's part of a program has events of its own names, which end in what it runs.
-ONEDNN = {onednn.CALL: "convolution", onednn.PRODUCT: "matrix product"}
 
 
 def bench(
@@ -67,12 +51,14 @@ def bench(
     `seconds` are timed, training and evaluation by turns: `images_per_s` is of the best one.
     FLOP/s count 2 for a multiply-add of the definition and backward as twice forward, over those of
     a matrix product timed in this process: `fraction_of_peak` may exceed one where Winograd's need
-    fewer. `cached_compile_s` is as long as `compile_s` where oneDNN runs the `convolutions`, since
-    such a program is not kept. `native` turns off the platform's own formulations
+    fewer. `compile_s` is to trace and compile the training step and to write it to a cache,
+    `cached_compile_s` to find it there; where oneDNN runs the `convolutions` it is not kept, and
+    takes as long again. `native` turns off the platform's own formulations
     (`cnnjax.ops.lowering`). `eval_begin_s` is what an evaluation takes before its first batch, for
     what depends on the variables alone. `brief` leaves out compile seconds and breakdown. `report`
     is told what goes on.
     """
+    report("preparing")
     found, dataset = _experiment(source, input_shape, num_classes, batch_size)
     experiment = training.resolve(found, dataset=dataset)
     batch, counted = experiment.batch_size, cost.cost(experiment.module, experiment.input_shape)
@@ -85,7 +71,8 @@ def bench(
     peak = matmul_flops(seconds / 2)
     achieved = 6 * counted.totals.macs * max(trained)
     device = jax.devices()[0]
-    report("profiling")
+    if not brief:
+        report("profiling")
     return {
         "model": dict(found.model),
         "input_shape": list(experiment.input_shape),
@@ -164,17 +151,20 @@ class _Steps:
         self._state, self._inputs = parts.state(), feed.inputs(0)
 
         def compiled() -> tuple[Program, float]:
-            jax.clear_caches()
+            jax.clear_caches()  # to trace it anew
             start = time.perf_counter()
             step = parts.compile(feed, self._state, self._inputs)[1]
             return step, time.perf_counter() - start
 
         # First, as where an experiment is run: it takes the most memory.
-        with tempfile.TemporaryDirectory() as directory, _cache_at(directory):
-            self._step, self.compile_s = compiled()
-            self.program = self._step.executable.as_text() or ""
-            is_kept = onednn.library_of(self.program) != "oneDNN"
-            self.cached_compile_s = compiled()[1] if is_kept and not brief else self.compile_s
+        if brief:
+            self._step = compiled()[0]
+        else:
+            with tempfile.TemporaryDirectory() as directory, _cache_at(directory):
+                self._step, self.compile_s = compiled()
+                is_kept = any(Path(directory).iterdir())
+                self.cached_compile_s = compiled()[1] if is_kept else self.compile_s
+        self.program = self._step.executable.as_text() or ""
         self.temporary_bytes = self._step.temporary_bytes
         batch = np.arange(parts.experiment.batch_size)
         images, labels = map(jnp.asarray, parts.experiment.splits["test"].gather(batch))
@@ -268,104 +258,3 @@ def matmul_flops(seconds: float = 0.5, size: int = 2048) -> float:
         jax.block_until_ready(product(a))
         times.append(time.perf_counter() - start)
     return float(2 * size**3 / min(times))
-
-
-def breakdown(step: Callable[[int], None], program: str, steps: int = 3) -> list[dict[str, Any]]:
-    """Milliseconds per step and share of each kind of operation, from a profile of `step`.
-
-    `program` is its compiled text. Threads that run at the same moment divide it among them, so the
-    sum is the time in which any ran. Empty where the profiler sees no operations.
-    """
-    kinds = kinds_of(program)
-    loops = {name for name, kind in kinds.items() if kind == LOOP}  # what runs in them has events
-    found: defaultdict[str, float] = defaultdict(float)
-    with tempfile.TemporaryDirectory() as directory:
-        with jax.profiler.trace(directory):
-            step(steps)
-        for path in Path(directory).glob("**/*.xplane.pb"):
-            for name, milliseconds in _milliseconds(path, loops).items():
-                kind = ONEDNN.get("__" + name.rpartition("__")[2], kinds.get(name, "other"))
-                found[kind] += milliseconds / steps
-    total = sum(found.values())
-    return [
-        {"kind": kind, "ms": ms, "share": ms / total}
-        for kind, ms in sorted(found.items(), key=lambda item: -item[1])
-    ]
-
-
-def kinds_of(program: str) -> dict[str, str]:
-    """The kind of every instruction of a compiled program, from its text.
-
-    Arithmetic that holds none of KINDS is elementwise; a loop is neither.
-    """
-    opcodes: dict[str, set[str]] = {}  # computation -> what its instructions are
-    instructions: dict[str, set[str]] = {}
-    calls: dict[str, list[str]] = {}
-    computation = ""
-    for line in program.splitlines():
-        if header := re.match(r"(?:ENTRY )?%?([\w.\-]+) \(.*\{$", line):
-            computation = header[1]
-        elif found := re.match(r"\s+(?:ROOT )?%?([\w.\-]+) = .*? ([a-z][a-z\-]*)\(", line):
-            name, opcode = found[1], found[2]
-            if not re.search(r"= (?:pred|[su]\d+)\[\] ", line):  # but for where in a map
-                opcodes.setdefault(computation, set()).add(opcode)
-            instructions[name] = {opcode}
-            calls[name] = re.findall(r"(?:calls|to_apply)=%?([\w.\-]+)", line)
-    for name, called in calls.items():
-        if "fusion" in instructions[name] or "call" in instructions[name]:
-            instructions[name] = set().union(*(opcodes.get(c, set()) for c in called))
-    return {name: _kind(held) for name, held in instructions.items()}
-
-
-def _kind(opcodes: set[str]) -> str:
-    if opcodes == {LOOP}:
-        return LOOP
-    for kind, words in KINDS.items():
-        if kind != "layout" and opcodes & set(words):
-            return kind
-    plain = {"parameter", "constant", "bitcast", "tuple", "get-tuple-element", "broadcast"}
-    return "layout" if opcodes <= {*KINDS["layout"], *plain} else "elementwise"
-
-
-def _milliseconds(path: Path, leave: Collection[str]) -> dict[str, float]:
-    """How long the instructions of a profiled program ran, by name, but for those in `leave`.
-
-    A thread runs what began last on it and has not ended: an instruction, or a task, which counts
-    for what ran on the thread that asked for it, when it asked.
-    """
-    moments: list[tuple[float, int, float, int, str, Any]] = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of the profiler's own bindings
-        planes = jax.profiler.ProfileData.from_file(str(path)).planes
-        for thread, line in enumerate(line for plane in planes for line in plane.lines):
-            for event in line.events:
-                start, length = event.start_ns, event.duration_ns
-                stats = {str(key): value for key, value in event.stats}
-                name = str(stats.get("hlo_op", ""))
-                if name and name not in leave and length > 0:
-                    # What ends makes way for what begins; of what begins at once, the longest holds
-                    # the others.
-                    moments.append((start, 1, -length, thread, "begins", name))
-                    moments.append((start + length, 0, length, thread, "ends", name))
-                elif event.name.startswith(TASK):
-                    link = stats.get("_p", stats.get("_c"))
-                    moments.append((start, 2, 0, thread, event.name.removeprefix(TASK), link))
-    found: defaultdict[str, float] = defaultdict(float)
-    running: defaultdict[int, list[str]] = defaultdict(list)
-    asked: dict[Any, str] = {}
-    before = 0.0
-    for now, _, _, thread, what, which in sorted(moments, key=lambda moment: moment[:4]):
-        busy = [here[-1] for here in running.values() if here and here[-1]]
-        for name in busy:
-            found[name] += (now - before) / len(busy) / 1e6
-        before, here = now, running[thread]
-        match what:
-            case "begins":
-                here.append(which)
-            case "Record":
-                asked[which] = here[-1] if here else ""
-            case "StartRegion":
-                here.append(asked.get(which, ""))
-            case "ends" | "StopRegion" if here:
-                here.pop()
-    return found
