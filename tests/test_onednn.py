@@ -314,8 +314,15 @@ def test_bench_compiles_once_what_is_not_kept(monkeypatch):
     assert found["cached_compile_s"] == found["compile_s"]
     assert len(compiled) == 1
     events = []
-    jax.monitoring.register_event_listener(lambda event, **_: events.append(event))
-    bench.bench({"name": "mlp"}, **options)
+
+    def listen(event, **_):
+        events.append(event)
+
+    jax.monitoring.register_event_listener(listen)
+    try:
+        bench.bench({"name": "mlp"}, **options)
+    finally:
+        jax.monitoring.unregister_event_listener(listen)
     assert len(compiled) == 3
     assert "/jax/compilation_cache/cache_hits" in events
 

@@ -85,8 +85,8 @@ def bench(
         "convolutions": onednn.library_of(steps.program),
         "params": counted.totals.params.trainable,
         "macs": counted.totals.macs,
-        "compile_s": None if brief else steps.compile_s,
-        "cached_compile_s": None if brief else steps.cached_compile_s,
+        "compile_s": steps.compile_s,
+        "cached_compile_s": steps.cached_compile_s,
         "images_per_s": max(trained),
         "median_images_per_s": statistics.median(trained),
         "eval_images_per_s": max(evaluated),
@@ -156,6 +156,8 @@ class _Steps:
             step = parts.compile(feed, self._state, self._inputs)[1]
             return step, time.perf_counter() - start
 
+        self.compile_s: float | None = None
+        self.cached_compile_s: float | None = None
         # First, as where an experiment is run: it takes the most memory.
         if brief:
             self._step = compiled()[0]

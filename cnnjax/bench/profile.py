@@ -142,10 +142,9 @@ def milliseconds(moments: Sequence[Moment]) -> dict[str, float]:
             case "StartRegion":
                 stack.append((True, asked.get(which, "")))
             case "ends" | "StopRegion":
-                wanted = (True, None) if what == "StopRegion" else (False, which)
                 ended = [
                     i for i, (task, name) in enumerate(stack)
-                    if (task, None if task else name) == wanted
+                    if (task if what == "StopRegion" else not task and name == which)
                 ]  # fmt: skip
                 if ended:  # a profile may begin within a task
                     del stack[ended[-1]]
