@@ -13,7 +13,7 @@ from test_onednn import definition, needs_onednn, parts_of
 from cnnjax import layers, ops
 from cnnjax.ops import cpu_winograd, lowering
 from cnnjax.ops.cpu_rows import fenced
-from cnnjax.training import onednn
+from cnnjax.training import onednn, portions
 from cnnjax.training.hoist import hoisted
 from cnnjax.training.mesh import data_mesh
 
@@ -238,10 +238,18 @@ MODELS = {
 
 @needs_onednn
 @pytest.mark.parametrize("model", MODELS)
-def test_an_evaluation_counts_what_it_counts_without(model, monkeypatch):
+@pytest.mark.parametrize("largest", [portions.LARGEST, 2**14], ids=["at once", "in portions"])
+def test_an_evaluation_counts_what_it_counts_without(model, largest, monkeypatch):
     """Beside a short training, which stores nothing; on several devices nothing is stored."""
     split = []
-    monkeypatch.setattr(onednn, "hoisted", lambda *args: split.append(args) or hoisted(*args))
+
+    def kept(*args):
+        split.append(portions.hoisted_in_portions(*args))
+        return split[-1]
+
+    monkeypatch.setattr(onednn, "hoisted_in_portions", kept)
+    for limit, value in {"LARGEST": largest, "WHOLE": largest, "FEWEST": 1}.items():
+        monkeypatch.setattr(portions, limit, value)
     short, long = (parts_of(steps, **MODELS[model]) for steps in (onednn.LONG - 1, onednn.LONG))
     variables = short.state().variables()
     noise = iter(jax.random.split(jax.random.key(0), 1000))

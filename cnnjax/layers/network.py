@@ -6,6 +6,7 @@ from jaxtyping import Array, Float
 from cnnjax.layers.conv import Dense
 from cnnjax.layers.named import INITIALIZERS, Initializer
 from cnnjax.layers.pool import GlobalPool
+from cnnjax.ops.lowering import between_stages
 
 
 class Dropout(nn.Module):
@@ -47,9 +48,13 @@ def flatten(x: Float[Array, "n *space c"]) -> Float[Array, "n d"]:
 
 
 def capture(module: nn.Module, name: str, x: Array) -> Array:
-    """Offer `x` under `name` in the "intermediates" collection; free unless it is asked for."""
+    """Offer `x` under `name` in the "intermediates" collection; free unless it is asked for.
+
+    Go on with what it returns. Where a stage ends, evaluations may change from a few images at a
+    time to all, so that an image must not depend on the others there.
+    """
     module.sow("intermediates", name, x)
-    return x
+    return between_stages(x)
 
 
 def wants_auxiliary(module: nn.Module, train: bool) -> bool:

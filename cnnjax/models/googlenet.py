@@ -167,7 +167,7 @@ class Base(nn.Module):
             own = Widths(*(scaled(n, self.width) for n in widths))
             outputs[name] = x = block(own, name=f"inception{name}")(x, train)
             if name in ("3b", "4e", "5b"):
-                capture(self, f"stage{name[0]}", x)
+                x = capture(self, f"stage{name[0]}", x)
         return x, outputs
 
     def _stem(self, x: Array, train: bool) -> Array:

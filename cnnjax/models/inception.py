@@ -84,7 +84,7 @@ class Base(nn.Module):
         # 32, 64, 64 in the published program, and 128, 160, 160, 192; the last ones where fewer.
         for i, maps in enumerate((32, *[64] * max(1, count_a - 1))[-count_a:], 1):
             x = self._block(InceptionA, maps)(name=f"inception_a{i}")(x, train)
-        capture(self, "stage3", x)
+        x = capture(self, "stage3", x)
         x = self._block(ReductionB)(name="reduction_b")(x, train)
         for i, maps in enumerate((128, *[160] * (count_c - 2), 192)[-count_c:], 1):
             x = self._block(InceptionC, maps)(name=f"inception_c{i}")(x, train)

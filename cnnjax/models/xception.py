@@ -117,18 +117,18 @@ class Base(nn.Module):
         stride, padding = (1, "SAME") if self.small else (2, "VALID")
         x = self.unit(wide(32), 3, stride=stride, padding=padding, name="conv1")(x, train=train)
         x = self.unit(wide(64), 3, padding=padding, name="conv2")(x, train=train)
-        capture(self, "stage1", x)
+        x = capture(self, "stage1", x)
         for i, maps in enumerate(map(wide, ENTRY), 1):
             x = self.block(
                 (maps, maps), projected=True, activate_first=i > 1,
                 stride=1 if self.small and i == 1 else 2, name=f"entry{i}",
             )(x, train)  # fmt: skip
-            capture(self, f"stage{i + 1}", x)
+            x = capture(self, f"stage{i + 1}", x)
         for i in range(1, self.middle + 1):
             x = self.block((wide(MIDDLE),) * 3, name=f"middle{i}")(x, train)
-        capture(self, "stage5", x)
+        x = capture(self, "stage5", x)
         x = self.block((wide(MIDDLE), wide(EXIT)), projected=True, stride=2, name="exit")(x, train)
-        capture(self, "stage6", x)
+        x = capture(self, "stage6", x)
         for i, maps in enumerate(map(wide, TOP), 1):
             x = self.activation(self.separable(maps, 3, name=f"sepconv{i}")(x, train=train))
         return capture(self, "stage7", x)

@@ -34,6 +34,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -53,6 +54,9 @@ _forced: ContextVar[bool] = ContextVar("native lowering", default=False)
 _by_onednn: ContextVar[bool] = ContextVar("convolutions by oneDNN", default=False)
 
 
+Between = Callable[[Array, int], Array]
+
+
 class _Convolution(NamedTuple):
     """The convolution traced last in an evaluation, and what it would be of another kernel."""
 
@@ -62,8 +66,16 @@ class _Convolution(NamedTuple):
     of: Callable[[Array], Array]
 
 
-_evaluates: ContextVar[bool] = ContextVar("without gradients", default=False)
-_last: ContextVar[_Convolution | None] = ContextVar("last convolution", default=None)
+@dataclass
+class _Evaluation:
+    """What is known of an evaluation while it is traced."""
+
+    between: Between
+    last: _Convolution | None = None
+    largest: int = 0  # bytes of a convolution's output in this stage
+
+
+_evaluation: ContextVar[_Evaluation | None] = ContextVar("an evaluation", default=None)
 
 
 @contextmanager
@@ -86,10 +98,23 @@ def for_onednn() -> AbstractContextManager[None]:
 
 
 @contextmanager
-def for_evaluation() -> Iterator[None]:
-    """Trace inside, for oneDNN, what needs no gradient: batch norm goes into kernels before it."""
-    with for_onednn(), _inside(_evaluates, True), _inside(_last, None):
+def for_evaluation(between: Between = lambda x, _: x) -> Iterator[None]:
+    """Trace inside, for oneDNN, what needs no gradient: batch norm goes into kernels before it.
+
+    `between` is given each map `between_stages`, with the bytes of the largest output that a
+    convolution had since the one before, and gives the map to go on with.
+    """
+    with for_onednn(), _inside(_evaluation, _Evaluation(between)):
         yield
+
+
+def between_stages(x: Float[Array, "n *shape"]) -> Float[Array, "n *shape"]:
+    """`x`, where an evaluation may go on with all images after it began with a few at a time."""
+    evaluation = _evaluation.get()
+    if evaluation is None:
+        return x
+    largest, evaluation.largest = evaluation.largest, 0
+    return evaluation.between(x, largest)
 
 
 def is_native() -> bool:
@@ -118,7 +143,8 @@ def convolution(
     if _is_plain(x) or 0 in kernel.shape or x.dtype != kernel.dtype:  # which it refuses
         return cpu_conv.library(x, kernel, strides, sides, dilations, groups)
     formulation = _choose(x, kernel.shape, strides, sides, dilations, groups)
-    if _evaluates.get():
+    evaluation = _evaluation.get()
+    if evaluation is not None:
         # A formulation with gradients of its own hides what it makes of the kernel.
         formulation = inspect.unwrap(formulation)
     x = fenced(x)
@@ -127,8 +153,9 @@ def convolution(
         return formulation(x, kernel, strides, sides, dilations, groups)
 
     y = fenced(of(kernel))
-    if _evaluates.get():
-        _last.set(_Convolution(y, kernel, 0.0, of))
+    if evaluation is not None:
+        evaluation.last = _Convolution(y, kernel, 0.0, of)
+        evaluation.largest = max(evaluation.largest, y.size * y.dtype.itemsize)
     return y
 
 
@@ -187,9 +214,9 @@ def elementwise(
 def biased(y: Float[Array, "*batch c"], bias: Float[Array, " c"]) -> Float[Array, "*batch c"]:
     """y + bias."""
     total = elementwise(jnp.add, y, channels=(bias,))
-    last = _last.get()
-    if last is not None and y is last.output:
-        _last.set(last._replace(output=total, bias=last.bias + bias))
+    evaluation = _evaluation.get()
+    if evaluation is not None and (last := evaluation.last) and y is last.output:
+        evaluation.last = last._replace(output=total, bias=last.bias + bias)
     return total
 
 
@@ -203,12 +230,13 @@ def standardise(
 ) -> Float[Array, "*batch c"]:
     """(x - mean) / sqrt(var + eps) * scale + bias."""
     factor = lax.rsqrt(wide(var) + eps) * scale
-    last = _last.get()
-    if last is not None and x is last.output and x.dtype == factor.dtype:
+    evaluation = _evaluation.get()
+    last = evaluation and evaluation.last
+    if evaluation and last and x is last.output and x.dtype == factor.dtype:
         # Fenced, both are computed once for all batches (cnnjax/training/hoist.py).
         kernel = fenced(last.kernel * across(factor, last.kernel))
         offset = fenced((bias + (last.bias - mean) * factor).astype(x.dtype))
-        _last.set(None)
+        evaluation.last = None
         return elementwise(jnp.add, last.of(kernel), channels=(offset,))
     return elementwise(normalised, x, channels=(mean, factor, bias))
 

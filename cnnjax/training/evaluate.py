@@ -33,15 +33,19 @@ def evaluator(split: Split, mesh: Mesh, *, onednn: bool, **parts: Any) -> Evalua
     if data.fits(split):
         held = data.Resident.read(split, seed=0, batch_size=batch)
         resident = jax.device_put((held.images, held.labels), whole)
-        shardings: tuple[Any, ...] = (whole, whole, whole, rows, rows)
+        shardings: tuple[Any, ...] = (whole, rows, rows)
 
-        def run(variables: Any, images: Any, labels: Any, index: Any, real: Any) -> Any:
+        def run(shared: Any, *batch: Any) -> Any:
+            (variables, images, labels), (index, real) = shared, batch
             return step(variables, *gathered(images, labels, index), real)
 
         def inputs(index: np.ndarray, real: np.ndarray) -> tuple[Any, ...]:
-            return *resident, *_place((index.astype(np.int32), real), rows)
+            return _place((index.astype(np.int32), real), rows)
     else:
-        shardings, run = (whole, rows, rows, rows), step
+        resident, shardings = (), (whole, rows, rows, rows)
+
+        def run(shared: Any, *batch: Any) -> Any:
+            return step(*shared, *batch)
 
         def inputs(index: np.ndarray, real: np.ndarray) -> tuple[Any, ...]:
             share = _own_rows(len(index))
@@ -53,7 +57,7 @@ def evaluator(split: Split, mesh: Mesh, *, onednn: bool, **parts: Any) -> Evalua
         # Summed on the host in float64: 60,000 float32 losses would lose digits.
         total: dict[str, Any] = {}
         # They may come from a run on other devices; a compiled program does not move them.
-        variables = jax.device_put(variables, whole)
+        shared = (jax.device_put(variables, whole), *resident)
         waiting: deque[Mapping[str, Any]] = deque()
         of_batch: Callable[..., Any] | None = None
 
@@ -66,11 +70,11 @@ def evaluator(split: Split, mesh: Mesh, *, onednn: bool, **parts: Any) -> Evalua
             if not programs:
                 programs.append(
                     compiled_for_many(
-                        run, variables, *given, onednn=onednn,
+                        run, shared, *given, onednn=onednn,
                         in_shardings=shardings, out_shardings=whole,
                     )
                 )  # fmt: skip
-            of_batch = of_batch or programs[0](variables)
+            of_batch = of_batch or programs[0](shared)
             waiting.append(of_batch(*given))
             if len(waiting) > AHEAD:
                 add(waiting.popleft())

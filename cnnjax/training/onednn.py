@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from cnnjax.ops import lowering
-from cnnjax.training.hoist import hoisted
+from cnnjax.training.portions import hoisted_in_portions
 
 CALL = "__onednn$convolution"  # what XLA puts in a convolution's place
 PRODUCT = "__onednn$matmul"  # and in a matrix product's
@@ -99,11 +99,11 @@ def compiled_for_many(
         program = compiled(jax.jit(function, **shardings), variables, *batch, onednn=onednn)
         return lambda variables: partial(program, variables)
 
-    def evaluation(variables: Any, *batch: Any) -> Any:
-        with lowering.for_evaluation():
+    def evaluation(between: lowering.Between, variables: Any, *batch: Any) -> Any:
+        with lowering.for_evaluation(between):
             return function(variables, *batch)
 
-    once, each = hoisted(evaluation, variables, *batch)
+    once, each = hoisted_in_portions(evaluation, variables, *batch)
     first = jax.jit(once).lower(variables).compile()
     then = compiled(jax.jit(each), first.out_info, variables, *batch, onednn=True)
     return lambda variables: partial(then, first(variables), variables)
