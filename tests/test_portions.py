@@ -41,7 +41,7 @@ class Tiny(nn.Module):
     def setup(self):
         self.wide, self.narrow = Conv(8, 3), Conv(4, 3)
 
-    def __call__(self, x, *, train):
+    def __call__(self, x, train):
         x = capture(self, "stage1", nn.relu(self.wide(x)))
         return capture(self, "stage2", nn.relu(self.narrow(x)))
 
@@ -144,11 +144,27 @@ def test_portions_are_as_large_as_a_cache_takes(given, n, expected):
 
 
 @needs_onednn
+def test_a_stage_that_is_recomputed_is_not_taken_apart(small):
+    """What it captures inside is of no use outside."""
+
+    class Recomputed(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.remat(Tiny, static_argnums=(2,))(name="tiny")(x, False)
+
+    module = Recomputed()
+    (x,) = arrays((6, 4, 4, 3))
+    variables = jax.jit(module.init)(jax.random.key(0), x)
+    found = onednn.compiled_for_many(module.apply, variables, x, onednn=True)(variables)(x)
+    agree(found, module.apply(variables, x))
+
+
+@needs_onednn
 def test_what_happens_happens_once(small):
     class Telling(Tiny):
-        def __call__(self, x, *, train):
+        def __call__(self, x, train):
             jax.debug.callback(lambda x: seen.append(x.shape), x)
-            return super().__call__(x, train=train)
+            return super().__call__(x, train)
 
     seen = []
     (x,) = arrays((6, 4, 4, 3))

@@ -41,6 +41,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.extend.core import get_opaque_trace_state
 from jaxtyping import Float
 
 from cnnjax.errors import SpecError, did_you_mean
@@ -71,6 +72,7 @@ class _Evaluation:
     """What is known of an evaluation while it is traced."""
 
     between: Between
+    trace: object  # in which; what is recomputed or repeated is traced in one of its own
     last: _Convolution | None = None
     largest: int = 0  # bytes of a convolution's output in this stage
 
@@ -104,14 +106,18 @@ def for_evaluation(between: Between = lambda x, _: x) -> Iterator[None]:
     `between` is given each map `between_stages`, with the bytes of the largest output that a
     convolution had since the one before, and gives the map to go on with.
     """
-    with for_onednn(), _inside(_evaluation, _Evaluation(between)):
+    with for_onednn(), _inside(_evaluation, _Evaluation(between, _trace())):
         yield
+
+
+def _trace() -> object:
+    return get_opaque_trace_state(convention="cnnjax")
 
 
 def between_stages(x: Float[Array, "n *shape"]) -> Float[Array, "n *shape"]:
     """`x`, where an evaluation may go on with all images after it began with a few at a time."""
     evaluation = _evaluation.get()
-    if evaluation is None:
+    if evaluation is None or _trace() != evaluation.trace:
         return x
     largest, evaluation.largest = evaluation.largest, 0
     return evaluation.between(x, largest)
