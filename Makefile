@@ -43,7 +43,7 @@ lint: $(STAMP)
 # The peers have an environment of their own: torch and torchvision fit together on Python 3.11.
 PEERS := .peers/bin/python
 bench: $(STAMP) $(PEERS)
-	for name in start lowerings overhead remat study_processes neocognitron_shifts; do \
+	for name in start lowerings portions overhead remat study_processes neocognitron_shifts; do \
 	  $(PYTHON) tests/benchmarks/$$name.py || exit 1; done
 	$(PYTHON) tests/benchmarks/side_by_side.py --peer $(PEERS) --plain
 
