@@ -10,7 +10,7 @@ from jax.extend import core
 from test_lowering import CASES, agree, arrays, small_maps  # noqa: F401
 from test_onednn import definition, needs_onednn, parts_of
 
-from cnnjax import layers, ops
+from cnnjax import data, layers, ops
 from cnnjax.ops import cpu_winograd, lowering
 from cnnjax.ops.cpu_rows import fenced
 from cnnjax.training import onednn, portions
@@ -238,16 +238,19 @@ MODELS = {
 
 @needs_onednn
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("largest", [portions.LARGEST, 2**14], ids=["at once", "in portions"])
-def test_an_evaluation_counts_what_it_counts_without(model, largest, monkeypatch):
+@pytest.mark.parametrize("way", ["at once", "in portions", "in portions, streamed"])
+def test_an_evaluation_counts_what_it_counts_without(model, way, monkeypatch):
     """Beside a short training, which stores nothing; on several devices nothing is stored."""
-    split = []
+    split, cut = [], portions._cut
 
     def kept(*args):
-        split.append(portions.hoisted_in_portions(*args))
+        split.append(cut(*args))
         return split[-1]
 
-    monkeypatch.setattr(onednn, "hoisted_in_portions", kept)
+    monkeypatch.setattr(portions, "_cut", kept)
+    largest = portions.LARGEST if way == "at once" else 2**14
+    if "streamed" in way:
+        monkeypatch.setattr(data, "fits", lambda split: False)
     for limit, value in {"LARGEST": largest, "WHOLE": largest, "FEWEST": 1}.items():
         monkeypatch.setattr(portions, limit, value)
     short, long = (parts_of(steps, **MODELS[model]) for steps in (onednn.LONG - 1, onednn.LONG))
@@ -264,6 +267,7 @@ def test_an_evaluation_counts_what_it_counts_without(model, largest, monkeypatch
         np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-5)
         assert np.abs(found["confusion"] - expected["confusion"]).sum() <= 2  # ties
         assert len(split) == 1
+    assert (split == [None]) == (way == "at once")
     everywhere = dataclasses.replace(long, mesh=data_mesh())
     found = everywhere.evaluator("test")(given)
     assert len(split) == 1

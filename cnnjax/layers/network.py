@@ -50,8 +50,9 @@ def flatten(x: Float[Array, "n *space c"]) -> Float[Array, "n d"]:
 def capture(module: nn.Module, name: str, x: Array) -> Array:
     """Offer `x` under `name` in the "intermediates" collection; free unless it is asked for.
 
-    Go on with what it returns. Where a stage ends, evaluations may change from a few images at a
-    time to all, so that an image must not depend on the others there.
+    Go on with what it returns, and with nothing that was computed before: there an evaluation may
+    change from a few images at a time to all. What it makes of one must not depend on the others,
+    or on how many there are.
     """
     module.sow("intermediates", name, x)
     return between_stages(x)

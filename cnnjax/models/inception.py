@@ -88,7 +88,7 @@ class Base(nn.Module):
         x = self._block(ReductionB)(name="reduction_b")(x, train)
         for i, maps in enumerate((128, *[160] * (count_c - 2), 192)[-count_c:], 1):
             x = self._block(InceptionC, maps)(name=f"inception_c{i}")(x, train)
-        middle = capture(self, "stage4", x)
+        x = middle = capture(self, "stage4", x)
         x = self._block(ReductionD)(name="reduction_d")(x, train)
         for i in range(1, count_e + 1):
             x = self._block(InceptionE)(name=f"inception_e{i}")(x, train)

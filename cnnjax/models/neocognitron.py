@@ -174,7 +174,7 @@ class SCLayer(nn.Module):
             x, kernel.astype(x.dtype), inhibition.astype(x.dtype),
             selectivity=level.selectivity, spread=level.spread,
         )  # fmt: skip
-        capture(self, "s", s)
+        s = capture(self, "s", s)
         return c_cells(
             s, window=level.c_window, stride=level.c_stride, blur=level.blur,
             saturation=level.saturation,

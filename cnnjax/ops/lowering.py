@@ -55,6 +55,7 @@ _forced: ContextVar[bool] = ContextVar("native lowering", default=False)
 _by_onednn: ContextVar[bool] = ContextVar("convolutions by oneDNN", default=False)
 
 
+# Of a map and the bytes of the largest output that a convolution had since the map before.
 Between = Callable[[Array, int], Array]
 
 
@@ -103,8 +104,7 @@ def for_onednn() -> AbstractContextManager[None]:
 def for_evaluation(between: Between = lambda x, _: x) -> Iterator[None]:
     """Trace inside, for oneDNN, what needs no gradient: batch norm goes into kernels before it.
 
-    `between` is given each map `between_stages`, with the bytes of the largest output that a
-    convolution had since the one before, and gives the map to go on with.
+    `between` is given each map `between_stages`, and gives the one to go on with.
     """
     with for_onednn(), _inside(_evaluation, _Evaluation(between, _trace())):
         yield

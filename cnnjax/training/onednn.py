@@ -92,9 +92,9 @@ def compiled_for_many(
     """`function` of variables and a batch, as a function of the one that gives one of the other.
 
     Where oneDNN runs the convolutions, what depends on variables alone is computed by the first.
-    Norms are in the kernels then, the first stages may take a few rows of the batch at a time, and
-    no gradient is to be had. `shardings` are for `jax.jit`, and `function` has not been traced
-    before.
+    Norms are in the kernels then, no gradient is to be had, and the first stages may take a few
+    images at a time, which are the rows of each array of the batch. `shardings` are for `jax.jit`,
+    and `function` has not been traced before.
     """
     if not onednn or not _on_one_device((variables, *batch)):
         program = compiled(jax.jit(function, **shardings), variables, *batch, onednn=onednn)

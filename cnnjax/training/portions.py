@@ -9,6 +9,7 @@ to 0.06 was lost.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from math import prod
@@ -32,13 +33,17 @@ class Stage(NamedTuple):
     largest: int  # bytes of the largest output of a convolution in this stage
 
 
+class _Reached(Exception):
+    """The end of the last stage that is wanted."""
+
+
 def hoisted_in_portions(
     evaluation: Callable[..., Any], variables: Any, *batch: Array
 ) -> tuple[Callable[[Any], Any], Callable[..., Any]]:
     """`once` and `each` of evaluation(between, variables, *batch), as `hoisted` makes them.
 
-    `evaluation` calls `between` as `lowering.for_evaluation` does, and its images must not depend
-    on each other.
+    `evaluation` calls `between` as `lowering.for_evaluation` does. Each of `batch` has the images
+    first; what is done with one must not depend on the others or on how many there are.
     """
     stages: list[Stage] = []
 
@@ -46,28 +51,41 @@ def hoisted_in_portions(
         stages.append(Stage(jax.ShapeDtypeStruct(x.shape, x.dtype), largest))
         return x
 
-    traced = jax.make_jaxpr(partial(evaluation, seen))(variables, *batch)
+    at_once = hoisted(partial(evaluation, seen), variables, *batch)
     n = len(batch[0])
-    portions, last = _cut(stages, n)
-    if portions == 1 or traced.effects:  # which are to happen once
-        return hoisted(partial(evaluation, lambda x, _: x), variables, *batch)
+    cut = _cut(stages, n)
+    if cut is None:
+        return at_once
+    portions, last = cut
+    few = [jax.ShapeDtypeStruct((n // portions, *a.shape[1:]), a.dtype) for a in batch]
 
-    def begun(variables: Any, *few: Array) -> Array:
-        maps: list[Array] = []
+    def maps(variables: Any, *few: Array) -> list[Array]:
+        found: list[Array] = []
 
         def noted(x: Array, _: int) -> Array:
-            maps.append(x)
+            found.append(x)
+            if len(found) > last:
+                raise _Reached
             return x
 
-        evaluation(noted, variables, *few)
-        # Stored first, and put in its place as long rows: what computes it runs on one core there.
-        return fenced(maps[last].reshape(n // portions, -1))
+        with suppress(_Reached):
+            evaluation(noted, variables, *few)
+        return found
+
+    traced, found = jax.make_jaxpr(maps, return_shape=True)(variables, *few)
+    parts = [(_part(x.shape, portions), x.dtype) for x, _ in stages[: last + 1]]
+    if traced.effects or [(x.shape, x.dtype) for x in found] != parts:
+        return at_once  # what happens is to happen once, and maps are put together by images
+
+    def begun(variables: Any, *few: Array) -> Array:
+        # As long rows: what is fused into the write of a loop's result runs on one core.
+        return fenced(maps(variables, *few)[last].reshape(n // portions, -1))
 
     def ended(variables: Any, x: Array, *batch: Array) -> Any:
         number = count()
         return evaluation(lambda own, _: x if next(number) == last else own, variables, *batch)
 
-    begin_once, begin = hoisted(begun, variables, *(a[: n // portions] for a in batch))
+    begin_once, begin = hoisted(begun, variables, *few)
     end_once, end = hoisted(ended, variables, stages[last].map, *batch)
 
     def once(variables: Any) -> Any:
@@ -82,13 +100,18 @@ def hoisted_in_portions(
     return once, each
 
 
-def _cut(stages: Sequence[Stage], n: int) -> tuple[int, int]:
-    """How many portions of n images, and the last of the stages that run in portions."""
-    least = max((stage.largest for stage in stages), default=0) / LARGEST
+def _cut(stages: Sequence[Stage], n: int) -> tuple[int, int] | None:
+    """How many portions of n images, and the last stage that runs in portions, if any does."""
+    of_images = {i: s for i, s in enumerate(stages) if s.map.shape[:1] == (n,)}
+    least = max((stage.largest for stage in of_images.values()), default=0) / LARGEST
     portions = min(p for p in range(1, n + 1) if n % p == 0 and (p >= least or p == n))
     found = [
-        i for i, (x, largest) in enumerate(stages)
-        if largest > WHOLE and x.shape[:1] == (n,) and prod(x.shape[:-1]) >= FEWEST * portions
+        i for i, (x, largest) in of_images.items()
+        if largest > WHOLE and prod(x.shape[:-1]) >= FEWEST * portions
     ]  # fmt: skip
     # Where n has no divisor near, portions would be tiny.
-    return (portions, found[-1]) if found and 1 < portions <= 4 * least else (1, 0)
+    return (portions, found[-1]) if found and 1 < portions <= 4 * least else None
+
+
+def _part(shape: tuple[int, ...], portions: int) -> tuple[int, ...]:
+    return (shape[0] // portions, *shape[1:]) if shape else ()

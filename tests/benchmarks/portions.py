@@ -40,7 +40,11 @@ def main() -> None:
             continue
         for n in (batch, MANY) if size < 64 else (batch,):
             ways = _ways({"name": name, **NETWORKS["torch"][name]}, (n, size, size, channels))
-            rounds = [[_timed(way) for way in ways] for _ in range(options.rounds + 1)][1:]
+            rounds = []
+            for i in range(options.rounds + 1):
+                took = {j: _timed(ways[j]) for j in ((0, 1), (1, 0))[i % 2]}
+                rounds.append([took[0], took[1]])
+            del rounds[0]
             middle, best = (
                 [1e3 * f(row[i] for row in rounds) for i in (0, 1)]
                 for f in (statistics.median, min)
