@@ -1,11 +1,11 @@
 """An evaluation whose first stages take a few images at a time, as long as their maps are large.
 
 There the maps of a whole batch outgrow the processor's cache, and what a step waits for is memory;
-later the kernels do, which are best read once for all images. Interleaved in one process, two cores
-with AVX-512 and 32 MiB of cache, evaluations took of their time without: 1,000 images of ResNet-20
-0.61, of LeNet-5 0.73; 8 of VGG-11 0.79, SqueezeNet 0.89, ResNet-50 0.91, GoogLeNet 0.94; 4 of
-Inception v3 0.93, Xception 0.94. Where other machines use the same cache nothing is gained, and up
-to 0.06 was lost.
+later the kernels do, which are best read once for all images. On two cores with AVX-512 and 32 MiB
+of cache, as tests/benchmarks/portions.py prints it, evaluations took of their time with all images
+at once: 1,000 images of ResNet-20 0.62, of LeNet-5 0.74; 8 of VGG-11 0.79, SqueezeNet 0.91,
+ResNet-50 0.92, GoogLeNet 0.94; 4 of Inception v3 and of Xception 0.93. While other machines use the
+same cache little or nothing is gained, and LeNet-5 lost 0.12.
 """
 
 from collections.abc import Callable, Sequence
