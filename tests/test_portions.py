@@ -67,6 +67,12 @@ def evaluation(module):
     return run
 
 
+def compiled(module, variables, x):
+    """Its evaluation, as a function of `x`."""
+    network = partial(module.apply, train=False)
+    return onednn.compiled_for_many(network, variables, x, onednn=True)(variables)
+
+
 def loops(function, *args):
     """The lengths of the loops in a traced function, and how often its last arguments are read."""
     jaxpr = jax.make_jaxpr(function)(*args).jaxpr
@@ -88,13 +94,10 @@ def test_the_first_stages_run_a_portion_at_a_time(space, small):
     expected = np.asarray(expected, np.float64).reshape(6, -1).sum(1) @ np.asarray(weights)
     agree(jax.jit(each)(once(variables), variables, x, weights), expected)
 
-    def network(variables, x):
-        return module.apply(variables, x, train=False)
-
-    compiled = onednn.compiled_for_many(network, variables, x, onednn=True)(variables)
-    assert " while(" in compiled.func.as_text()
+    program = compiled(module, variables, x)
+    assert " while(" in program.func.as_text()
     with lowering.native():
-        agree(compiled(x), module.apply(variables, x, train=False))
+        agree(program(x), module.apply(variables, x, train=False))
 
 
 @needs_onednn
@@ -229,13 +232,10 @@ def test_modules_of_ones_own_agree(kind, n, divided, monkeypatch):
     (x,) = arrays((n, 4, 4, 3))
     variables = drawn(module, x)
 
-    def network(variables, x):
-        return module.apply(variables, x, train=False)
-
-    compiled = onednn.compiled_for_many(network, variables, x, onednn=True)(variables)
-    assert (" while(" in compiled.func.as_text()) == divided
+    program = compiled(module, variables, x)
+    assert (" while(" in program.func.as_text()) == divided
     with lowering.native():
-        agree(compiled(x), network(variables, x))
+        agree(program(x), module.apply(variables, x, train=False))
 
 
 @needs_onednn
@@ -250,10 +250,7 @@ def test_what_happens_happens_once(small):
     module = Telling()
     variables = Tiny().init(jax.random.key(0), x, train=False)
 
-    def network(variables, x):
-        return module.apply(variables, x, train=False)
-
-    found = onednn.compiled_for_many(network, variables, x, onednn=True)(variables)(x)
+    found = compiled(module, variables, x)(x)
     jax.block_until_ready(found)
     jax.effects_barrier()
     assert seen == [(6, 4, 4, 3)]
