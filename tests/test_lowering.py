@@ -447,6 +447,15 @@ def normed(x):
     return ops.batch_norm_train(x, zeros, zeros, zeros + 1, zeros)[0]
 
 
+@pytest.mark.parametrize(
+    "shape", [(9, 4), (3, 17, 5), (2, 7, 3, 4), (2, 8, 3, 4), (2, 19, 3, 4), (2, 5, 7, 20)]
+)
+def test_batch_norm_and_its_gradient_see_every_place(shape):
+    with jax.enable_x64():
+        ours, theirs = both(with_gradients(normed), *arrays(shape, dtype=np.float64))
+    agree(ours, theirs, 1e-12)
+
+
 def network(x, k1, k2, k3):
     """Every formulation but Winograd's in one function."""
     x = ops.tanh(normed(ops.conv(x, k1)))

@@ -34,9 +34,9 @@ def _forward(
     count = x.size // x.shape[-1]
     # Behind a fence the mean is another number than before it. Were it the same, XLA would compute
     # x - mean once for all that need it, and so write it to memory and read it from there.
-    plain = sums(wide(rows(x)), x) / count
+    plain = sums(wide, [x]) / count
     mean = fenced(plain)
-    var = fenced(sums(jnp.square(wide(rows(x)) - along(plain, x)), x) / count)
+    var = fenced(sums(lambda x, mean: jnp.square(wide(x) - mean), [x], [plain]) / count)
     factor = lax.rsqrt(var + eps) * scale
     y = normalised(rows(x), *(along(v, x) for v in (mean, factor, bias))).reshape(x.shape)
     return (y, mean, var), (x, scale, mean, var)
@@ -49,14 +49,15 @@ def _backward(
     x, scale, mean, var = saved
     g_mean, g_var = gradients[1:]
     count = x.size // x.shape[-1]
-    seen, g = wide(rows(x)), wide(rows(fenced(gradients[0])))
-    g_bias = sums(g, x)
-    g_centred = sums(g * (seen - along(fenced(mean), x)), x)
+    gy = fenced(gradients[0])
+    g_bias = sums(wide, [gy])
+    g_centred = sums(lambda g, x, mean: wide(g) * (wide(x) - mean), [gy, x], [fenced(mean)])
     inverse = lax.rsqrt(var + eps)
     factor = inverse * scale
     slope = (2 * g_var - factor * inverse**2 * g_centred) / count
     offset = (g_mean - factor * g_bias) / count
-    gx = g * along(factor, x) + (seen - along(mean, x)) * along(slope, x) + along(offset, x)
+    seen = wide(rows(x)) - along(mean, x)
+    gx = wide(rows(gy)) * along(factor, x) + seen * along(slope, x) + along(offset, x)
     gx = gx.astype(x.dtype).reshape(x.shape)
     return gx, (g_centred * inverse).astype(scale.dtype), g_bias.astype(scale.dtype)
 
