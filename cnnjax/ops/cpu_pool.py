@@ -4,7 +4,7 @@ XLA:CPU scatters the gradient of a window's maximum one element at a time; here 
 """
 
 import math
-from functools import partial
+from functools import partial, reduce
 from itertools import product
 from typing import Any
 
@@ -52,24 +52,25 @@ def window_sum(
 def max_pool(
     x: Float[Array, "n *space c"], windows: Ints, strides: Ints
 ) -> Float[Array, "n *space_out c"]:
-    """The largest value of each window of an already padded map; the first of equals."""
-    return _best(x, windows, strides)[0]
+    """The largest value of each window of a padded map; the first of equals has the gradient."""
+    return reduce(jnp.maximum, _seen(x, windows, strides))
 
 
-def _best(x: Array, windows: Ints, strides: Ints) -> tuple[Array, Array]:
-    """The largest value of each window and the number of the tap that holds it first."""
+def _seen(x: Array, windows: Ints, strides: Ints) -> list[Array]:
+    """What each tap of a window sees, one after the other."""
     ones = (1,) * len(windows)
-    best: Any = None
-    where: Any = None
-    for number, tap in enumerate(product(*map(range, windows))):
-        seen = tap_of(x, tap, windows, strides, ones)
-        if best is None:
-            best, where = seen, jnp.zeros(seen.shape, jnp.int8 if _few(windows) else jnp.int32)
-        else:
-            better = (seen > best) | (jnp.isnan(seen) & ~jnp.isnan(best))
-            best = jnp.where(better, seen, best)
-            where = jnp.where(better, jnp.asarray(number, where.dtype), where)
-    return best, where
+    return [tap_of(x, tap, windows, strides, ones) for tap in product(*map(range, windows))]
+
+
+def _where(x: Array, windows: Ints, strides: Ints) -> Array:
+    """The number of the tap that holds the largest value of each window first."""
+    best, *others = _seen(x, windows, strides)
+    where = jnp.zeros(best.shape, jnp.int8 if _few(windows) else jnp.int32)
+    for number, seen in enumerate(others, 1):
+        better = (seen > best) | (jnp.isnan(seen) & ~jnp.isnan(best))
+        best = jnp.where(better, seen, best)
+        where = jnp.where(better, jnp.asarray(number, where.dtype), where)
+    return where
 
 
 def _few(windows: Ints) -> bool:
@@ -77,8 +78,7 @@ def _few(windows: Ints) -> bool:
 
 
 def _max_forward(x: Array, windows: Ints, strides: Ints) -> tuple[Array, tuple[Array, Ints]]:
-    best, where = _best(x, windows, strides)
-    return best, (where, x.shape)
+    return max_pool(x, windows, strides), (_where(x, windows, strides), x.shape)
 
 
 def _max_backward(
