@@ -1,5 +1,6 @@
 """Every formulation against XLA's own operation: values, derivatives and transformations."""
 
+import itertools
 import math
 
 import jax
@@ -13,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from cnnjax import cost, ops
 from cnnjax.errors import SpecError
 from cnnjax.models import build
-from cnnjax.ops import cpu_conv, cpu_winograd, lowering
+from cnnjax.ops import cpu_conv, cpu_rows, cpu_winograd, lowering
 from cnnjax.ops.window import pairs
 
 # What each formulation is chosen for: input, kernel, stride, padding, dilation, groups.
@@ -35,6 +36,7 @@ PLAIN = ((1, 1), ((1, 1), (1, 1)), (1, 1), 1)  # stride, sides, dilation and gro
 def small_maps(monkeypatch):
     """The batches of these tests are cut as large ones are, their maps given to Winograd."""
     monkeypatch.setattr(cpu_conv, "SHARE", 256)
+    monkeypatch.setattr(cpu_rows, "LARGE", 0)
     monkeypatch.setattr(cpu_winograd, "PLACES", 1)
     monkeypatch.setattr(cpu_winograd, "PLACES_EACH", 0)
 
@@ -216,8 +218,9 @@ def by_tiles(x, k, sides):
 
 @pytest.mark.parametrize(
     "window",
-    [(3,), (7,), (3, 3), (5, 5), (1, 7), (5, 1), (7, 3), (1, 5, 3), (3, 1, 1), (3, 3, 3)],
-)
+    [(3,), (7,), (3, 3), (5, 5), (1, 7), (5, 1), (7, 3), (1, 5, 3), (3, 1, 1), (3, 1, 3),
+     (3, 3, 3)],
+)  # fmt: skip
 @settings(max_examples=2, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_tiles_cover_maps_of_any_size_and_padding(window, data):
@@ -448,12 +451,36 @@ def normed(x):
 
 
 @pytest.mark.parametrize(
-    "shape", [(9, 4), (3, 17, 5), (2, 7, 3, 4), (2, 8, 3, 4), (2, 19, 3, 4), (2, 5, 7, 20)]
-)
-def test_batch_norm_and_its_gradient_see_every_place(shape):
+    "shape",
+    [(5,), (9, 4), (3, 17, 5), (2, 7, 3, 4), (2, 8, 3, 4), (2, 19, 3, 4), (2, 4, 4, 20),
+     (2, 5, 7, 20)],
+)  # fmt: skip
+def test_batch_norm_and_its_gradients_see_every_place(shape):
+    def scaled(x, scale, bias):
+        return ops.batch_norm_train(x, bias, scale, scale, bias)[0]
+
     with jax.enable_x64():
-        ours, theirs = both(with_gradients(normed), *arrays(shape, dtype=np.float64))
-    agree(ours, theirs, 1e-12)
+        args = arrays(shape, shape[-1:], shape[-1:], dtype=np.float64)
+        agree(*both(with_gradients(scaled), *args), 1e-12)
+
+
+@pytest.mark.parametrize(("window", "stride"), [(2, 2), (3, 2)])
+def test_a_pool_has_second_derivatives_where_the_first_of_equals_is(window, stride):
+    """Of the sum of sin(y): -sin(y) at the largest of a window, once for each window."""
+    generator = np.random.default_rng(0)
+    x, v = generator.integers(0, 3, (1, 7, 7, 1)).astype(np.float64), generator.random((1, 7, 7, 1))
+    wanted = np.zeros_like(x)
+    for i, j in itertools.product(range(0, 8 - window, stride), repeat=2):
+        seen = x[0, i : i + window, j : j + window, 0]
+        a, b = np.unravel_index(np.argmax(seen), seen.shape)
+        wanted[0, i + a, j + b, 0] -= np.sin(seen[a, b]) * v[0, i + a, j + b, 0]
+    gradient = jax.grad(lambda x: jnp.sum(jnp.sin(ops.max_pool(x, window, stride=stride))))
+    with jax.enable_x64():
+        x, v = jnp.asarray(x), jnp.asarray(v)
+        forward = jax.jvp(gradient, (x,), (v,))[1]
+        reverse = jax.vjp(gradient, x)[1](v)[0]
+    np.testing.assert_allclose(forward, wanted, atol=1e-12)
+    np.testing.assert_allclose(reverse, wanted, atol=1e-12)
 
 
 def network(x, k1, k2, k3):

@@ -36,7 +36,7 @@ def _forward(
     # x - mean once for all that need it, and so write it to memory and read it from there.
     plain = sums(wide, [x]) / count
     mean = fenced(plain)
-    var = fenced(sums(lambda x, mean: jnp.square(wide(x) - mean), [x], [plain]) / count)
+    var = fenced(sums(lambda seen, centre: jnp.square(wide(seen) - centre), [x], [plain]) / count)
     factor = lax.rsqrt(var + eps) * scale
     y = normalised(rows(x), *(along(v, x) for v in (mean, factor, bias))).reshape(x.shape)
     return (y, mean, var), (x, scale, mean, var)
@@ -51,13 +51,15 @@ def _backward(
     count = x.size // x.shape[-1]
     gy = fenced(gradients[0])
     g_bias = sums(wide, [gy])
-    g_centred = sums(lambda g, x, mean: wide(g) * (wide(x) - mean), [gy, x], [fenced(mean)])
+    g_centred = sums(
+        lambda g, seen, centre: wide(g) * (wide(seen) - centre), [gy, x], [fenced(mean)]
+    )
     inverse = lax.rsqrt(var + eps)
     factor = inverse * scale
     slope = (2 * g_var - factor * inverse**2 * g_centred) / count
     offset = (g_mean - factor * g_bias) / count
-    seen = wide(rows(x)) - along(mean, x)
-    gx = wide(rows(gy)) * along(factor, x) + seen * along(slope, x) + along(offset, x)
+    centred = wide(rows(x)) - along(mean, x)
+    gx = wide(rows(gy)) * along(factor, x) + centred * along(slope, x) + along(offset, x)
     gx = gx.astype(x.dtype).reshape(x.shape)
     return gx, (g_centred * inverse).astype(scale.dtype), g_bias.astype(scale.dtype)
 

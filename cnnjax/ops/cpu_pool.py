@@ -62,15 +62,18 @@ def _seen(x: Array, windows: Ints, strides: Ints) -> list[Array]:
     return [tap_of(x, tap, windows, strides, ones) for tap in product(*map(range, windows))]
 
 
-def _where(x: Array, windows: Ints, strides: Ints) -> Array:
-    """The number of the tap that holds the largest value of each window first."""
+def _best(x: Array, windows: Ints, strides: Ints) -> tuple[Array, Array]:
+    """The largest value of each window and the number of the tap that holds it first.
+
+    By selection, since half of a maximum's derivative goes to each of two equals.
+    """
     best, *others = _seen(x, windows, strides)
     where = jnp.zeros(best.shape, jnp.int8 if _few(windows) else jnp.int32)
     for number, seen in enumerate(others, 1):
         better = (seen > best) | (jnp.isnan(seen) & ~jnp.isnan(best))
         best = jnp.where(better, seen, best)
         where = jnp.where(better, jnp.asarray(number, where.dtype), where)
-    return where
+    return best, where
 
 
 def _few(windows: Ints) -> bool:
@@ -78,7 +81,8 @@ def _few(windows: Ints) -> bool:
 
 
 def _max_forward(x: Array, windows: Ints, strides: Ints) -> tuple[Array, tuple[Array, Ints]]:
-    return max_pool(x, windows, strides), (_where(x, windows, strides), x.shape)
+    best, where = _best(x, windows, strides)
+    return best, (where, x.shape)
 
 
 def _max_backward(

@@ -177,15 +177,17 @@ def _of_tiles(
     edges = [(0, 0, 0), *((low, reach - n - low, 0) for low, reach, n in space), (0, 0, 0)]
     x = lax.pad(x, jnp.zeros((), x.dtype), edges)
     # Across, then down. The loop over the places of a tile is inside that over rows, so that these
-    # are in the cache; but products want the places first, and so does the last loop.
+    # are in the cache; but products want the places first, and so does the loop of the first axis.
     first, *others = matrices
     for i, matrix in reversed(matrices.items()):
+        axis = 1 + i
         reach = (tiles[i] - 1) * OUTPUTS + 1
-        seen = [lax.slice_in_dim(x, j, j + reach, OUTPUTS, 1 + i) for j in range(matrix.shape[1])]
+        seen = [lax.slice_in_dim(x, j, j + reach, OUTPUTS, axis) for j in range(matrix.shape[1])]
         if i == first:
-            places = [1 + axis + count for count, axis in enumerate(others)]
+            axis = 0
+            places = [1 + other + count for count, other in enumerate(others)]
             seen = [jnp.moveaxis(a, places, range(len(places))) for a in seen]
-        x = _combined(matrix, seen, 0 if i == first else 1 + i)
+        x = _combined(matrix, seen, axis)
     return x.reshape(math.prod(x.shape[: len(matrices)]), -1, x.shape[-1])
 
 

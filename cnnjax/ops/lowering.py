@@ -265,7 +265,7 @@ def normalise_by_batch(
 def max_pool(
     x: Float[Array, "n *space c"], windows: Ints, strides: Ints, sides: Pairs
 ) -> Float[Array, "n *space_out c"]:
-    """The largest value of each window, padding never winning; the first of equals."""
+    """The largest of each window, padding never winning; the first of equals has the gradient."""
     worst = np.asarray(-math.inf, x.dtype)
     if _is_plain(x):
         return lax.reduce_window(
